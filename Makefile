@@ -1,0 +1,42 @@
+# Everything runs in .venv, which any of the targets makes.
+PYTHON ?= python3
+BIN := .venv/bin
+TORCH := torch==2.13.0
+
+.PHONY: demo test check format bench bench-peer proto proto-check clean
+
+.venv/.done: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: .venv/.done      ## build an atlas of real cells, serve it, search it, draw the plot
+	$(BIN)/python benchmarks/demo.py
+
+test: .venv/.done      ## all tests that need no accelerator
+	$(BIN)/python -m pytest
+
+check: .venv/.done proto-check  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.done
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+PROTO := proto/insignia_proto/v1/insignia.proto
+
+proto: .venv/.done     ## regenerate the Python modules of proto/
+	PATH=$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --mypy_out=proto --grpc_python_out=proto --mypy_grpc_out=proto $(PROTO)
+
+proto-check: .venv/.done  ## lint proto/ and see that the generated modules are current
+	cd proto && ../$(BIN)/buf lint
+	rm -rf .proto-check && mkdir .proto-check
+	PATH=$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -I proto --python_out=.proto-check --grpc_python_out=.proto-check $(PROTO)
+	diff -r -x '*.proto' -x '*.pyi' -x '__init__.py' -x __pycache__ .proto-check/insignia_proto proto/insignia_proto
+	rm -rf .proto-check
+
+clean:
+	rm -rf .venv .venv-peer demo .proto-check

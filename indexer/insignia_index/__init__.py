@@ -1,0 +1,1 @@
+"""The atlas: its format, and everything that reads or writes it."""

@@ -1,0 +1,38 @@
+"""The contract in memory: the plain values that engine, server, client and CLI exchange.
+
+Everything here is numpy, pandas (loaded when a frame is asked for) and the standard library.
+"""
+
+from insignia_model.condition import Condition, ge, gt, is_missing, le, lt, not_in, parse_condition
+from insignia_model.gmt import read_gmt
+from insignia_model.hits import HitRule
+from insignia_model.info import AtlasInfo, FieldInfo, StudyInfo
+from insignia_model.request import CellId, SearchRequest
+from insignia_model.result import GeneReport, ScoreChunk, Scores, SearchResult
+from insignia_model.signature import Signature
+from insignia_model.table import Column, Table
+
+__all__ = [
+    "AtlasInfo",
+    "CellId",
+    "Column",
+    "Condition",
+    "FieldInfo",
+    "GeneReport",
+    "HitRule",
+    "ScoreChunk",
+    "Scores",
+    "SearchRequest",
+    "SearchResult",
+    "Signature",
+    "StudyInfo",
+    "Table",
+    "ge",
+    "gt",
+    "is_missing",
+    "le",
+    "lt",
+    "not_in",
+    "parse_condition",
+    "read_gmt",
+]

@@ -1,0 +1,131 @@
+"""Conditions on metadata fields; a filter is the AND of its conditions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from insignia_model.errors import InvalidArgument
+
+Value: TypeAlias = str | float | int | bool
+
+#: Operator: how it is written. A cell whose value is missing passes only "missing" and "not in".
+OPERATORS = ("in", "not in", "<", "<=", ">", ">=", "missing", "not missing")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """An operator and its values, not yet bound to a field: the value side of a ``where`` mapping."""
+
+    op: str
+    values: tuple[Value, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """``field op values``; "in" and "not in" take any number of values, orders take one number."""
+
+    field: str
+    op: str
+    values: tuple[Value, ...] = ()
+
+    def __post_init__(self) -> None:
+        where = f"where {self.field!r}"
+        if self.op not in OPERATORS:
+            raise InvalidArgument(where, f"operator {self.op!r} is not one of {', '.join(OPERATORS)}")
+        if self.op in ("in", "not in") and not self.values:
+            raise InvalidArgument(where, f"{self.op!r} needs at least one value")
+        if self.op in ("missing", "not missing") and self.values:
+            raise InvalidArgument(where, f"{self.op!r} takes no value")
+        if self.op[0] in "<>" and (len(self.values) != 1 or not _is_number(self.values[0])):
+            raise InvalidArgument(where, f"{self.op!r} needs one number, not {list(self.values)}")
+
+    def __str__(self) -> str:
+        if self.op.endswith("missing"):
+            return f"{self.field} is {self.op}"
+        sign = {"in": "=", "not in": "!="}.get(self.op, self.op)
+        return f"{self.field}{sign}{','.join(str(v) for v in self.values)}"
+
+
+WhereLike: TypeAlias = (
+    "Mapping[str, Value | Comparison | Iterable[Value]] | Iterable[Condition | str] | str | None"
+)
+
+
+def conditions(where: WhereLike) -> tuple[Condition, ...]:
+    """Conditions from a mapping {field: value | list | comparison}, from conditions, or from their texts."""
+    if where is None:
+        return ()
+    if isinstance(where, str):
+        return (parse_condition(where),)
+    if isinstance(where, Mapping):
+        return tuple(_bound(field, value) for field, value in where.items())
+    return tuple(c if isinstance(c, Condition) else parse_condition(c) for c in where)
+
+
+def not_in(*values: Value) -> Comparison:
+    """Value is none of ``values``; cells without a value pass."""
+    return Comparison("not in", values)
+
+
+def lt(value: float) -> Comparison:
+    """Number below ``value``."""
+    return Comparison("<", (value,))
+
+
+def le(value: float) -> Comparison:
+    """Number at most ``value``."""
+    return Comparison("<=", (value,))
+
+
+def gt(value: float) -> Comparison:
+    """Number above ``value``."""
+    return Comparison(">", (value,))
+
+
+def ge(value: float) -> Comparison:
+    """Number at least ``value``."""
+    return Comparison(">=", (value,))
+
+
+def is_missing(missing: bool = True) -> Comparison:
+    """No value (or, with False, any value)."""
+    return Comparison("missing" if missing else "not missing")
+
+
+_MISSING = re.compile(r"(.+?)\s+is\s+(not\s+)?missing\s*", re.IGNORECASE)
+_COMPARED = re.compile(r"([^=!<>]+?)\s*(!=|<=|>=|=|<|>)\s*(.*)", re.DOTALL)
+
+
+def parse_condition(text: str) -> Condition:
+    """Condition from ``tissue=blood,lung``, ``tissue!=blood``, ``age>=40`` or ``disease is [not] missing``."""
+    if match := _MISSING.fullmatch(text):
+        return Condition(match[1].strip(), "not missing" if match[2] else "missing")
+    match = _COMPARED.fullmatch(text)
+    if not match:
+        raise InvalidArgument(
+            "where",
+            f"{text!r} is not a condition; write FIELD=VALUE[,VALUE...], FIELD!=VALUE, FIELD>=NUMBER "
+            "or 'FIELD is missing'",
+        )
+    field, sign, rest = match[1].strip(), match[2], match[3].strip()
+    if sign in ("=", "!="):
+        return Condition(field, "in" if sign == "=" else "not in", tuple(v.strip() for v in rest.split(",")))
+    try:
+        return Condition(field, sign, (float(rest),))
+    except ValueError as error:
+        raise InvalidArgument(f"where {field!r}", f"{sign!r} needs a number, not {rest!r}") from error
+
+
+def _bound(field: str, value: Value | Comparison | Iterable[Value]) -> Condition:
+    if isinstance(value, Comparison):
+        return Condition(field, value.op, value.values)
+    if isinstance(value, str | float | int | bool):
+        return Condition(field, "in", (value,))
+    return Condition(field, "in", tuple(value))
+
+
+def _is_number(value: Value) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool)

@@ -1,0 +1,196 @@
+"""What can go wrong, one class per kind, one tree for embedded and served use.
+
+::
+
+    InsigniaError
+    ├── RequestError             the question cannot be answered as asked
+    │   ├── InvalidArgument      a value is out of its range or malformed
+    │   ├── InvalidSignature     no genes, a weight that is not finite, an unreadable file
+    │   ├── NoGeneResolved       the vocabulary has none of the signature's genes
+    │   ├── UnknownField         no study has the metadata field
+    │   ├── FieldNotComparable   an order comparison on a field that is not a number
+    │   ├── StudyNotFound
+    │   ├── CellNotFound
+    │   ├── LimitExceeded        the server's limit for this request
+    │   └── SearchCancelled      the caller went away or its deadline passed
+    ├── AtlasError               the atlas directory
+    │   ├── AtlasNotFound
+    │   ├── AtlasLocked          another writer is at work
+    │   ├── AtlasCorrupt         a file is not what the catalog says it is
+    │   ├── UnsupportedFormat    written by a version that this one cannot read
+    │   └── StorageFull
+    ├── InputError               a file to be indexed (one class per way it can be bad, in insignia_index)
+    └── ServiceError             reaching the server (insignia_client)
+
+An error carries its data as attributes and as ``data`` (strings), so that it can cross a wire:
+``reason`` names the class, `from_wire` builds it again.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+
+class InsigniaError(Exception):
+    """Base of all errors of Insignia; ``str(error)`` says what, where, and what to do next."""
+
+    reason: ClassVar[str] = "INSIGNIA_ERROR"
+    by_reason: ClassVar[dict[str, type[InsigniaError]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        cls.reason = "".join("_" + c if c.isupper() else c for c in cls.__name__).lstrip("_").upper()
+        InsigniaError.by_reason[cls.reason] = cls
+
+    def __init__(self, message: str, **data: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.data = {name: str(value) for name, value in data.items()}
+        self.__dict__.update(data)
+
+    @classmethod
+    def from_wire(cls, reason: str, message: str, data: dict[str, str]) -> InsigniaError:
+        """Error of the class that ``reason`` names (this class if nobody knows it), data as strings."""
+        return cls.by_reason.get(reason, cls)._rebuilt(message, data)
+
+    @classmethod
+    def _rebuilt(cls, message: str, data: dict[str, str]) -> Self:
+        error = cls.__new__(cls)
+        InsigniaError.__init__(error, message, **data)
+        return error
+
+
+class RequestError(InsigniaError):
+    """The question cannot be answered as asked."""
+
+
+class InvalidArgument(RequestError):
+    """A value is out of its range or malformed."""
+
+    def __init__(self, argument: str, problem: str) -> None:
+        super().__init__(f"{argument}: {problem}", argument=argument)
+
+
+class InvalidSignature(RequestError):
+    """A signature that cannot be used, or a file of signatures that cannot be read."""
+
+    def __init__(self, signature: str, problem: str) -> None:
+        super().__init__(f"signature {signature!r}: {problem}", signature=signature)
+
+
+class NoGeneResolved(RequestError):
+    """The vocabulary has none of the signature's genes."""
+
+    def __init__(self, missing: tuple[str, ...]) -> None:
+        shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
+        super().__init__(
+            f"none of the signature's genes is in the atlas vocabulary: {shown}; "
+            "`insignia genes` shows how names resolve",
+            missing=",".join(missing),
+        )
+
+
+class UnknownField(RequestError):
+    """No study has the metadata field."""
+
+    def __init__(self, field: str, known: tuple[str, ...]) -> None:
+        super().__init__(
+            f"no study has the metadata field {field!r}; fields: {', '.join(known)}",
+            field=field,
+            known=",".join(known),
+        )
+
+
+class FieldNotComparable(RequestError):
+    """An order comparison on a field that is not a number."""
+
+    def __init__(self, field: str, kind: str, op: str) -> None:
+        super().__init__(
+            f"field {field!r} is a {kind}, so it has no {op!r}; use = or != with its values", field=field
+        )
+
+
+class StudyNotFound(RequestError):
+    """The atlas has no such study."""
+
+    def __init__(self, study: str) -> None:
+        super().__init__(f"the atlas has no study {study!r}; `insignia studies` lists them", study=study)
+
+
+class CellNotFound(RequestError):
+    """The study has no such cell."""
+
+    def __init__(self, study: str, cell_id: str) -> None:
+        super().__init__(f"study {study!r} has no cell {cell_id!r}", study=study, cell_id=cell_id)
+
+
+class LimitExceeded(RequestError):
+    """A limit of the server for this request."""
+
+    def __init__(self, what: str, asked: int, limit: int, advice: str) -> None:
+        super().__init__(
+            f"{what}: {asked:,} is over this server's limit of {limit:,}; {advice}", what=what, limit=limit
+        )
+
+
+class SearchCancelled(RequestError):
+    """The caller went away or its deadline passed; the work was stopped."""
+
+    def __init__(self) -> None:
+        super().__init__("the search was cancelled before it was complete")
+
+
+class AtlasError(InsigniaError):
+    """The atlas directory cannot be used as it is."""
+
+
+class AtlasNotFound(AtlasError):
+    """There is no atlas at the path."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(f"no atlas at {path}; `insignia build {path} FILE...` makes one", path=str(path))
+
+
+class AtlasLocked(AtlasError):
+    """Another writer has the atlas."""
+
+    def __init__(self, path: object, holder: str) -> None:
+        super().__init__(
+            f"atlas {path} is being written by another process ({holder}); wait for it to end", path=str(path)
+        )
+
+
+class AtlasCorrupt(AtlasError):
+    """A file of the atlas is not what the catalog says it is."""
+
+    def __init__(self, path: object, problem: str) -> None:
+        super().__init__(
+            f"{path}: {problem}; restore the file, or rebuild its study with `insignia add --replace`",
+            path=str(path),
+        )
+
+
+class UnsupportedFormat(AtlasError):
+    """Written by a version that this one cannot read."""
+
+    def __init__(self, path: object, found: object, readable: str) -> None:
+        super().__init__(
+            f"{path}: format version {found}, this version of insignia reads {readable}; "
+            "upgrade insignia, or rebuild the atlas",
+            path=str(path),
+            found=str(found),
+        )
+
+
+class StorageFull(AtlasError):
+    """No space left where the atlas is written; nothing was published."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(f"no space left on the device of {path}; nothing was published", path=str(path))
+
+
+class InputError(InsigniaError):
+    """A file to be indexed cannot be used; nothing was published."""
+
+
+class ServiceError(InsigniaError):
+    """The server could not be reached or failed."""

@@ -1,0 +1,95 @@
+"""A search request: the question, checked once, in the form that every engine and the wire take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from insignia_model.condition import Condition, WhereLike, conditions
+from insignia_model.errors import InvalidArgument
+from insignia_model.hits import HitRule
+from insignia_model.signature import Signature, SignatureLike
+
+AGGREGATES = ("mean", "sum")
+
+
+class CellId(NamedTuple):
+    """A cell's identity."""
+
+    study: str
+    cell_id: str
+
+    @classmethod
+    def of(cls, value: CellId | tuple[str, str] | str) -> CellId:
+        """From ``(study, cell_id)`` or ``"study:cell_id"`` (the first colon separates)."""
+        if not isinstance(value, str):
+            return cls(*value)
+        study, colon, cell_id = value.partition(":")
+        if not colon:
+            raise InvalidArgument("cell", f"{value!r} is not STUDY:CELL_ID")
+        return cls(study, cell_id)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """What `search` is asked. ``k`` best cells; ``group_by`` fields make one group per tuple of values.
+
+    ``min_cells``: samples with fewer cells (of the filter, in the group) are no replicate.
+    ``min_coverage``: studies that measured a smaller share of the resolved genes are left out.
+    ``quantiles`` adds median and p90 of the scores per group.
+    """
+
+    signature: Signature
+    k: int = 100
+    where: tuple[Condition, ...] = ()
+    group_by: tuple[str, ...] = ("study",)
+    hits: HitRule = HitRule()
+    aggregate: str = "mean"
+    quantiles: bool = False
+    min_cells: int = 10
+    min_coverage: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.k < 0:
+            raise InvalidArgument("k", f"{self.k} is negative")
+        if self.aggregate not in AGGREGATES:
+            raise InvalidArgument("aggregate", f"{self.aggregate!r} is not one of {', '.join(AGGREGATES)}")
+        if self.min_cells < 1:
+            raise InvalidArgument("min_cells", f"{self.min_cells} is below 1")
+        if not 0 <= self.min_coverage <= 1:
+            raise InvalidArgument("min_coverage", f"{self.min_coverage} is not from 0 to 1")
+        if len(set(self.group_by)) != len(self.group_by):
+            raise InvalidArgument("group_by", f"{', '.join(self.group_by)} names a field twice")
+
+    @classmethod
+    def of(
+        cls,
+        signature: SignatureLike,
+        *,
+        k: int = 100,
+        where: WhereLike = None,
+        group_by: str | Sequence[str] = ("study",),
+        hits: HitRule | str | None = None,
+        aggregate: str = "mean",
+        quantiles: bool = False,
+        min_cells: int = 10,
+        min_coverage: float = 0.0,
+    ) -> SearchRequest:
+        """Request from what a person types: see `Signature.of`, `conditions` and `HitRule.parse`."""
+        return cls(
+            signature=Signature.of(signature),
+            k=k,
+            where=conditions(where),
+            group_by=names(group_by),
+            hits=HitRule.parse(hits) if isinstance(hits, str) else hits or HitRule(),
+            aggregate=aggregate,
+            quantiles=quantiles,
+            min_cells=min_cells,
+            min_coverage=min_coverage,
+        )
+
+
+def names(value: str | Iterable[str]) -> tuple[str, ...]:
+    """Field names from one name or several."""
+    return (value,) if isinstance(value, str) else tuple(value)

@@ -1,0 +1,57 @@
+"""A signature: the genes of a program and their weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from insignia_model.errors import InvalidSignature
+
+SignatureLike: TypeAlias = "Signature | Mapping[str, float] | Iterable[str]"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Gene weights, in the order given. A plain gene list has weight 1; negative: should be low."""
+
+    weights: Mapping[str, float]
+    name: str = field(default="signature")
+
+    def __post_init__(self) -> None:
+        if not self.weights:
+            raise InvalidSignature(self.name, "it has no genes")
+        for gene, weight in self.weights.items():
+            if not isinstance(gene, str) or not gene.strip():
+                raise InvalidSignature(self.name, f"{gene!r} is not a gene name")
+            if not math.isfinite(weight):
+                raise InvalidSignature(self.name, f"gene {gene!r} has the weight {weight}, which is not finite")
+        if all(weight == 0 for weight in self.weights.values()):
+            raise InvalidSignature(self.name, "every weight is 0")
+
+    @classmethod
+    def of(cls, value: SignatureLike, name: str = "signature") -> Signature:
+        """Signature from a list of genes, a mapping {gene: weight} or a `Signature`.
+
+        A gene that is listed twice counts once, as in the reference package.
+        """
+        if isinstance(value, Signature):
+            return value
+        if isinstance(value, str):
+            raise InvalidSignature(value, "a string is not a gene list; pass a list such as ['CD14', 'LYZ']")
+        if isinstance(value, Mapping):
+            return cls({_clean(gene): float(weight) for gene, weight in value.items()}, name)
+        return cls({_clean(gene): 1.0 for gene in value}, name)
+
+    @property
+    def genes(self) -> tuple[str, ...]:
+        """Gene names as given."""
+        return tuple(self.weights)
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+
+def _clean(gene: object) -> str:
+    return gene.strip() if isinstance(gene, str) else str(gene)

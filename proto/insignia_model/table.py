@@ -1,0 +1,108 @@
+"""Small columnar tables: what results are made of, before anybody wants a data frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Kind of a column: dtype of its values and how a missing one is marked.
+KINDS = {
+    "category": "int32 codes into the dictionary; missing: -1",
+    "number": "float32 or float64; missing: NaN",
+    "integer": "int64; missing where the mask says",
+    "bool": "bool; missing where the mask says",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: ``values (n,)`` of the dtype of its kind, a dictionary (category), a mask (integer, bool).
+
+    Text is a category whose dictionary may be as long as the column.
+    """
+
+    kind: str
+    values: npt.NDArray[Any]
+    dictionary: Sequence[str] = ()
+    missing: npt.NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @classmethod
+    def text(cls, values: Sequence[str | None]) -> Column:
+        """Category column of ``values``, dictionary in order of appearance."""
+        index: dict[str, int] = {}
+        codes = np.fromiter(
+            (-1 if v is None else index.setdefault(v, len(index)) for v in values), np.int32, len(values)
+        )
+        return cls("category", codes, tuple(index))
+
+    @classmethod
+    def numbers(cls, values: npt.ArrayLike) -> Column:
+        """Number column; float32 stays float32, anything else becomes float64."""
+        array = np.asarray(values)
+        return cls("number", array if array.dtype == np.float32 else array.astype(np.float64))
+
+    @classmethod
+    def integers(cls, values: npt.ArrayLike) -> Column:
+        """Integer column without missing values."""
+        return cls("integer", np.asarray(values, dtype=np.int64))
+
+    def to_list(self) -> list[Any]:
+        """Python values, None where missing. A float32 becomes the shortest float that denotes it."""
+        if self.kind == "category":
+            names = [*self.dictionary, None]  # code -1 is the last one
+            return [names[code] for code in self.values.tolist()]
+        if self.kind == "number":
+            values = self.values
+            if values.dtype == np.float32:
+                # 0.1f prints as 0.1, as a user wrote it, not as 0.10000000149011612
+                return [None if v != v else float(str(v)) for v in values]
+            return [None if v != v else v for v in values.tolist()]
+        if self.missing is None:
+            return list(self.values.tolist())
+        return [None if m else v for v, m in zip(self.values.tolist(), self.missing.tolist(), strict=True)]
+
+    def to_series(self) -> pd.Series[Any]:
+        """Pandas series: category → Categorical, integer/bool with missing → nullable dtype."""
+        import pandas as pd
+
+        if self.kind == "category":
+            return pd.Series(pd.Categorical.from_codes(self.values, list(self.dictionary)))
+        if self.missing is not None and self.missing.any():
+            array = {"integer": pd.arrays.IntegerArray, "bool": pd.arrays.BooleanArray}[self.kind]
+            return pd.Series(array(self.values, self.missing))
+        return pd.Series(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Columns of equal length by name, in order."""
+
+    columns: dict[str, Column]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()))) if self.columns else 0
+
+    def __getitem__(self, name: str) -> Column:
+        return self.columns[name]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Rows as {column: Python value}, None where missing."""
+        names = list(self.columns)
+        for values in zip(*(column.to_list() for column in self.columns.values()), strict=True):
+            yield dict(zip(names, values, strict=True))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Pandas frame with a plain row index."""
+        import pandas as pd
+
+        return pd.DataFrame({name: column.to_series() for name, column in self.columns.items()})

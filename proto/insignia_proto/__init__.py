@@ -1,0 +1,1 @@
+"""The wire contract: ``insignia.v1`` and its generated modules."""

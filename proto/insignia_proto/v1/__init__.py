@@ -1,0 +1,1 @@
+"""Generated from ``insignia.proto``; run ``make proto`` after a change."""
