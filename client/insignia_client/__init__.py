@@ -1,1 +1,1 @@
-"""Placeholder docstring."""
+"""Placeholder."""
