@@ -1,0 +1,197 @@
+"""The embedded API: an atlas in this process, no server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from insignia_index.cancel import CancelToken
+from insignia_index.catalog.store import Store
+from insignia_index.describe import atlas_info, field_info, study_info
+from insignia_index.search.cells import cell_table
+from insignia_index.search.engine import Session, score_chunks, search
+from insignia_index.search.plan import Groupings, resolve
+from insignia_index.search.tasks import Buffers, Threads
+from insignia_index.snapshot import Snapshot
+from insignia_model.condition import WhereLike, conditions
+from insignia_model.errors import AtlasCorrupt, CellNotFound
+from insignia_model.hits import HitRule
+from insignia_model.info import AtlasInfo, FieldInfo, StudyInfo
+from insignia_model.request import CellId, SearchRequest
+from insignia_model.result import GeneReport, ScoreChunk, Scores, SearchResult
+from insignia_model.signature import Signature, SignatureLike
+from insignia_model.table import Table
+
+
+class Atlas:
+    """An open atlas. Safe for many threads; a search keeps the revision that it began with.
+
+    Open with `Atlas.open`, close with `close` or as a context manager.
+    """
+
+    def __init__(self, path: Path, store: Store, threads: Threads) -> None:
+        self.path = path
+        self._store = store
+        self._threads = threads
+        self._refreshing = threading.Lock()
+        self._session = self._new_session(None)
+
+    @classmethod
+    def open(cls, path: str | Path, *, threads: int | None = None) -> Self:
+        """Open the atlas directory. ``threads``: at most so many work on one search (default: all cores)."""
+        path = Path(path)
+        return cls(path, Store(path), Threads(threads))
+
+    def _new_session(self, earlier: Snapshot | None) -> Session:
+        snapshot = self._snapshot(earlier)
+        return Session(snapshot, Groupings(snapshot), Buffers(), self._threads)
+
+    def _snapshot(self, earlier: Snapshot | None) -> Snapshot:
+        try:
+            return Snapshot(self.path, self._store, earlier)
+        except AtlasCorrupt:
+            # a writer may have removed a shard between our reading the catalog and opening its files
+            return Snapshot(self.path, self._store, earlier)
+
+    def refresh(self) -> bool:
+        """Take up a newer revision if there is one; searches that run keep theirs."""
+        with self._refreshing:
+            current = self._session.snapshot
+            if self._store.revision() == current.revision:
+                return False
+            self._session = self._new_session(current)
+            return True
+
+    def close(self) -> None:
+        """Stop the threads and let go of the files. No search may be running."""
+        self._threads.close()
+        self._session.snapshot.close()
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        snapshot = self._session.snapshot
+        return (
+            f"<Atlas {self.path} revision {snapshot.revision}: {len(snapshot.studies)} studies, "
+            f"{snapshot.n_cells:,} cells, {len(snapshot.genes):,} genes>"
+        )
+
+    def search(
+        self,
+        signature: SignatureLike,
+        *,
+        k: int = 100,
+        where: WhereLike = None,
+        group_by: str | Sequence[str] = ("study",),
+        hits: HitRule | str | None = None,
+        aggregate: str = "mean",
+        quantiles: bool = False,
+        min_cells: int = 10,
+        min_coverage: float = 0.0,
+    ) -> SearchResult:
+        """Best ``k`` cells and the hit statistics of every group; see `SearchRequest`."""
+        return self.run(
+            SearchRequest.of(
+                signature,
+                k=k,
+                where=where,
+                group_by=group_by,
+                hits=hits,
+                aggregate=aggregate,
+                quantiles=quantiles,
+                min_cells=min_cells,
+                min_coverage=min_coverage,
+            )
+        )
+
+    def run(
+        self, request: SearchRequest, *, cancel: CancelToken | None = None, threads: int | None = None
+    ) -> SearchResult:
+        """Answer a request, on at most ``threads`` threads; stops with `SearchCancelled` if told to."""
+        return search(self._session, request, cancel or CancelToken(), threads)
+
+    def scores(
+        self,
+        signature: SignatureLike,
+        *,
+        where: WhereLike = None,
+        aggregate: str = "mean",
+        cell_ids: bool = False,
+        min_coverage: float = 0.0,
+    ) -> Scores:
+        """Scores of all cells that pass the filter, in (study, row) order."""
+        request = _scores_request(signature, where, aggregate, min_coverage)
+        chunks, report = score_chunks(self._session, request, cell_ids, CancelToken())
+        return Scores(tuple(chunks), report)
+
+    def iter_scores(
+        self,
+        signature: SignatureLike,
+        *,
+        where: WhereLike = None,
+        aggregate: str = "mean",
+        cell_ids: bool = False,
+        min_coverage: float = 0.0,
+        cancel: CancelToken | None = None,
+    ) -> Iterator[ScoreChunk]:
+        """The same as chunks of at most 65,536 cells of one study, scored as they are asked for."""
+        request = _scores_request(signature, where, aggregate, min_coverage)
+        return score_chunks(self._session, request, cell_ids, cancel or CancelToken())[0]
+
+    def genes(self, names: Iterable[str]) -> GeneReport:
+        """What each gene name means to this atlas."""
+        return resolve(self._session.snapshot, tuple(names))
+
+    resolve_genes = genes
+
+    def studies(self) -> list[StudyInfo]:
+        """Studies in the order in which ties are broken."""
+        return [study_info(record) for record in self._session.snapshot.studies]
+
+    def fields(self, max_values: int = 20) -> list[FieldInfo]:
+        """Metadata fields; category fields with their ``max_values`` commonest values."""
+        snapshot = self._session.snapshot
+        return [field_info(snapshot, field, max_values) for field in snapshot.fields]
+
+    def cells(self, ids: Iterable[CellId | tuple[str, str] | str]) -> Table:
+        """Metadata of cells, named ``(study, cell_id)`` or ``"study:cell_id"``, in the order asked."""
+        snapshot = self._session.snapshot
+        places = []
+        for study, cell_id in map(CellId.of, ids):
+            index = snapshot.study_index(study)
+            row = snapshot.cell_ids(index).row_of(cell_id)
+            if row is None:
+                raise CellNotFound(study, cell_id)
+            places.append((index, row))
+        return cell_table(snapshot, places)
+
+    def info(self) -> AtlasInfo:
+        """The atlas as a whole."""
+        return atlas_info(self._session.snapshot)
+
+    def warm(self) -> None:
+        """Compile or load the kernels, so that the first search does not wait for it."""
+        if self._session.snapshot.genes:
+            self.search(Signature({self._session.snapshot.genes[0]: 1.0}), k=1)
+
+
+def _scores_request(
+    signature: SignatureLike, where: WhereLike, aggregate: str, min_coverage: float
+) -> SearchRequest:
+    return SearchRequest(
+        Signature.of(signature),
+        where=conditions(where),
+        group_by=(),
+        aggregate=aggregate,
+        min_coverage=min_coverage,
+    )

@@ -1,0 +1,105 @@
+"""Metadata by column: one value a (study, field), raw little-endian arrays that are read zero-copy.
+
+Text never contains NUL, so that dictionaries and cell ids are NUL-terminated runs of UTF-8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from insignia_index.catalog.records import FieldRecord
+from insignia_model.table import Column
+
+_BOOL_MISSING = 255
+
+
+def encode_column(column: Column) -> tuple[FieldRecord, bytes, bytes]:
+    """Record, values and dictionary (empty unless category) of a column, as stored."""
+    if column.kind == "category":
+        dtype = _code_dtype(len(column.dictionary))
+        record = FieldRecord(
+            "category", dtype, int((column.values < 0).sum()), n_values=len(column.dictionary)
+        )
+        return record, column.values.astype(dtype).tobytes(), pack_text(column.dictionary)
+    missing = column.missing if column.missing is not None else np.zeros(len(column), np.bool_)
+    if column.kind == "bool":
+        values = np.where(missing, _BOOL_MISSING, column.values).astype("u1")
+        return FieldRecord("bool", "u1", int(missing.sum())), values.tobytes(), b""
+    if column.kind == "integer":
+        present = column.values[~missing]
+        record = FieldRecord("integer", "<i8", int(missing.sum()), 0, *_range(present))
+        # the mask follows the values; most columns have none
+        mask = np.packbits(missing, bitorder="little").tobytes() if missing.any() else b""
+        return record, np.where(missing, 0, column.values).astype("<i8").tobytes() + mask, b""
+    dtype = "<f4" if column.values.dtype == np.float32 else "<f8"
+    absent = np.isnan(column.values)
+    record = FieldRecord("number", dtype, int(absent.sum()), 0, *_range(column.values[~absent]))
+    return record, column.values.astype(dtype).tobytes(), b""
+
+
+def decode_column(
+    record: FieldRecord, raw: memoryview | bytes, dictionary: memoryview | bytes, n_cells: int
+) -> Column:
+    """Column over the stored bytes (no copy but for bool and masks)."""
+    values: npt.NDArray[Any] = np.frombuffer(raw, record.dtype, n_cells)
+    if record.kind == "category":
+        return Column("category", values, unpack_text(dictionary))
+    if record.kind == "bool":
+        return Column("bool", values == 1, missing=values == _BOOL_MISSING)
+    if record.kind == "integer" and record.n_missing:
+        mask = np.frombuffer(raw, np.uint8, offset=8 * n_cells)
+        missing = np.unpackbits(mask, count=n_cells, bitorder="little").astype(np.bool_)
+        return Column("integer", values, missing=missing)
+    return Column(record.kind, values)
+
+
+def pack_text(values: Sequence[str]) -> bytes:
+    """NUL-terminated UTF-8 run."""
+    return "".join(f"{value}\0" for value in values).encode()
+
+
+def unpack_text(raw: memoryview | bytes) -> list[str]:
+    """Values of a NUL-terminated run."""
+    return bytes(raw).decode().split("\0")[:-1]
+
+
+class CellIds:
+    """Cell ids of a study: name of a row and row of a name. Stored: uint32 starts (n + 1,), then the run."""
+
+    def __init__(self, raw: memoryview | bytes, n_cells: int) -> None:
+        self._starts = np.frombuffer(raw, "<u4", n_cells + 1)
+        self._run = memoryview(raw)[self._starts.nbytes :]
+
+    @staticmethod
+    def encode(cell_ids: Sequence[str]) -> bytes:
+        """As stored."""
+        names = [f"{name}\0".encode() for name in cell_ids]
+        starts = np.cumsum([0, *map(len, names)]).astype("<u4")
+        return starts.tobytes() + b"".join(names)
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __getitem__(self, row: int) -> str:
+        return str(self._run[self._starts[row] : self._starts[row + 1] - 1], "utf-8")
+
+    def row_of(self, cell_id: str) -> int | None:
+        """Row of a cell id, None if there is none."""
+        name = cell_id.encode() + b"\0"
+        run = bytes(self._run)
+        if run.startswith(name):
+            return 0
+        at = run.find(b"\0" + name)
+        return None if at < 0 else int(np.searchsorted(self._starts, at + 1))
+
+
+def _code_dtype(n_values: int) -> str:
+    return "i1" if n_values < 128 else "<i2" if n_values < 32768 else "<i4"
+
+
+def _range(values: npt.NDArray[Any]) -> tuple[float | None, float | None]:
+    return (float(values.min()), float(values.max())) if len(values) else (None, None)

@@ -1,0 +1,1 @@
+"""Sub-commands of `insignia` that need the indexer."""

@@ -1,0 +1,81 @@
+"""What an atlas holds, in the words of its users."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from insignia_index.catalog.records import CATALOG_VERSION, StudyRecord
+from insignia_index.snapshot import Snapshot
+from insignia_model.info import AtlasInfo, FieldInfo, StudyInfo
+
+import numpy as np
+
+
+def study_info(record: StudyRecord) -> StudyInfo:
+    """One study."""
+    return StudyInfo(
+        study=record.study,
+        n_cells=record.n_cells,
+        n_samples=record.n_samples,
+        n_genes_measured=record.n_genes_measured,
+        n_postings=record.n_postings,
+        size_bytes=sum(record.files.sizes.values()),
+        revision=record.revision,
+        source=record.source,
+        signed=record.signed,
+    )
+
+
+def atlas_info(snapshot: Snapshot) -> AtlasInfo:
+    """The atlas as a whole."""
+    studies = snapshot.studies
+    shards = sum(sum(study.files.sizes.values()) for study in studies)
+    return AtlasInfo(
+        format_version=CATALOG_VERSION,
+        revision=snapshot.revision,
+        n_studies=len(studies),
+        n_samples=sum(study.n_samples for study in studies),
+        n_cells=snapshot.n_cells,
+        n_genes=len(snapshot.genes),
+        n_postings=sum(study.n_postings for study in studies),
+        size_bytes=shards + (snapshot.atlas / "meta.lmdb").stat().st_size,
+        value_dtype=snapshot.record.value_dtype,
+        signed=any(study.signed for study in studies),
+        engines=("sparse",),
+    )
+
+
+def field_info(snapshot: Snapshot, field: str, max_values: int) -> FieldInfo:
+    """One metadata field over all studies."""
+    if field == "study":
+        values = tuple((study.study, study.n_cells) for study in snapshot.studies)
+        return FieldInfo(
+            "study", "category", len(values), snapshot.n_cells, len(values), _commonest(Counter(dict(values)), max_values)
+        )
+    records = [(i, study.fields[field]) for i, study in enumerate(snapshot.studies) if field in study.fields]
+    kinds = {record.kind for _, record in records}
+    kind = "number" if kinds == {"number", "integer"} else kinds.pop()
+    n_cells = sum(snapshot.studies[i].n_cells - record.n_missing for i, record in records)
+    if kind == "category":
+        counts = _value_counts(snapshot, field, [i for i, _ in records])
+        return FieldInfo(field, kind, len(records), n_cells, len(counts), _commonest(counts, max_values))
+    lows = [record.minimum for _, record in records if record.minimum is not None]
+    highs = [record.maximum for _, record in records if record.maximum is not None]
+    return FieldInfo(
+        field, kind, len(records), n_cells, minimum=min(lows, default=None), maximum=max(highs, default=None)
+    )
+
+
+def _value_counts(snapshot: Snapshot, field: str, studies: list[int]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for study in studies:
+        column = snapshot.column(study, field)
+        if column is not None:
+            per_code = np.bincount(column.values + 1, minlength=len(column.dictionary) + 1)[1:]
+            counts.update(dict(zip(column.dictionary, per_code.tolist(), strict=True)))
+    return +counts  # drops values that no cell has
+
+
+def _commonest(counts: Counter[str], n: int) -> tuple[tuple[str, int], ...]:
+    """The n largest counts; ties in the order of the names."""
+    return tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:n])

@@ -1,0 +1,1 @@
+"""The bytes of a shard: docs/format.md is the contract."""

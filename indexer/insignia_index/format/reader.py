@@ -1,0 +1,115 @@
+"""Opening a shard: one mapping, checked before anything points into it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from insignia_index.format.files import ShardFiles, file_digest
+from insignia_index.format.layout import BLOCK, BLOCK_CELLS, FORMAT_VERSION, HEAD, MAGIC, aligned, directory_bytes, n_words
+from insignia_index.kernels.score import (
+    CHECKS,
+    ENTRIES,
+    FIRST_ROW,
+    N_CELLS,
+    N_ENTRIES,
+    N_WORDS,
+    PAYLOAD,
+    PAYLOAD_BYTES,
+    RANKS,
+    TABLE_COLUMNS,
+    WORDS,
+)
+from insignia_model.errors import AtlasCorrupt, UnsupportedFormat
+
+
+class Shard:
+    """One study's postings, memory-mapped read-only. Stays valid after its files are removed."""
+
+    def __init__(self, directory: Path, files: ShardFiles) -> None:
+        self.directory = directory
+        self.path = directory / "postings.bin"
+        self._map = _map_file(self.path, files.sizes["postings.bin"])
+        # numpy keeps the mapping alive; addresses below are into this array
+        self._bytes = np.frombuffer(self._map, np.uint8)
+        head = self._checked_head(files)
+        self.n_cells = int(head["n_cells"])
+        self.n_genes = int(head["n_genes"])
+        self.n_postings = int(head["n_postings"])
+        self.value_bits = int(head["value_bits"])
+        self.table = self._block_table(files, int(head["n_blocks"]))
+        #: genes whose containers were checked in this process
+        self.checked = np.zeros(self.n_genes, np.bool_)
+
+    def _checked_head(self, files: ShardFiles) -> Any:
+        start, stop = files.head_offset, files.head_offset + files.head_bytes
+        if files.head_bytes < HEAD.itemsize or stop > len(self._bytes):
+            raise AtlasCorrupt(self.path, "its head lies outside of the file")
+        raw = self._bytes[start:stop]
+        head = raw[: HEAD.itemsize].view(HEAD)[0]
+        if bytes(head["magic"]) != MAGIC:
+            raise AtlasCorrupt(self.path, "it does not have the mark of a shard")
+        if head["version"] != FORMAT_VERSION:
+            raise UnsupportedFormat(self.path, int(head["version"]), f"version {FORMAT_VERSION}")
+        if xxhash.xxh3_64_hexdigest(raw) != files.head_digest:
+            raise AtlasCorrupt(self.path, "its head does not match the catalog's checksum")
+        return head
+
+    def _block_table(self, files: ShardFiles, n_blocks: int) -> npt.NDArray[np.int64]:
+        at = files.head_offset + HEAD.itemsize
+        blocks = self._bytes[at : at + n_blocks * BLOCK.itemsize].view(BLOCK)
+        step, words = directory_bytes(self.n_genes), n_words(self.n_genes)
+        base = self._bytes.ctypes.data
+        directories = base + at + n_blocks * BLOCK.itemsize + np.arange(n_blocks) * step
+        if HEAD.itemsize + n_blocks * (BLOCK.itemsize + step) != files.head_bytes:
+            raise AtlasCorrupt(self.path, "its head has the wrong length")
+        table = np.zeros((n_blocks, TABLE_COLUMNS), np.int64)
+        offsets, n_entries = blocks["offset"].astype(np.int64), blocks["n_entries"].astype(np.int64)
+        payloads = aligned_up(offsets + 12 * n_entries)
+        if ((payloads + blocks["payload_bytes"].astype(np.int64)) > files.head_offset).any():
+            raise AtlasCorrupt(self.path, "a block reaches into its head")
+        table[:, WORDS], table[:, RANKS], table[:, N_WORDS] = directories, directories + 8 * words, words
+        table[:, ENTRIES], table[:, CHECKS] = base + offsets, base + offsets + 8 * n_entries
+        table[:, N_ENTRIES], table[:, PAYLOAD] = n_entries, base + payloads
+        table[:, PAYLOAD_BYTES], table[:, N_CELLS] = blocks["payload_bytes"], blocks["n_cells"]
+        table[:, FIRST_ROW] = np.cumsum(table[:, N_CELLS]) - table[:, N_CELLS]
+        if (table[:, N_CELLS] > BLOCK_CELLS).any() or table[:, N_CELLS].sum() != self.n_cells:
+            raise AtlasCorrupt(self.path, "its blocks do not add up to its cells")
+        return table
+
+
+def aligned_up(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Offsets rounded up to the block alignment."""
+    return -(-offsets // aligned(1)) * aligned(1)
+
+
+def verify_files(directory: Path, files: ShardFiles) -> None:
+    """Compare size and digest of every file of a shard with the catalog; raises `AtlasCorrupt`."""
+    for name, size in files.sizes.items():
+        path = directory / name
+        if not path.is_file():
+            raise AtlasCorrupt(path, "it is missing")
+        if path.stat().st_size != size:
+            raise AtlasCorrupt(path, f"it has {path.stat().st_size:,} bytes, the catalog says {size:,}")
+        if file_digest(path) != files.digests[name]:
+            raise AtlasCorrupt(path, "it does not match the catalog's checksum")
+
+
+def _map_file(path: Path, size_bytes: int) -> mmap.mmap:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise AtlasCorrupt(path, "it is missing") from error
+    try:
+        found = os.fstat(descriptor).st_size
+        if found != size_bytes:
+            raise AtlasCorrupt(path, f"it has {found:,} bytes, the catalog says {size_bytes:,}")
+        return mmap.mmap(descriptor, size_bytes, access=mmap.ACCESS_READ)
+    finally:
+        os.close(descriptor)

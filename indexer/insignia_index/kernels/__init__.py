@@ -1,0 +1,1 @@
+"""Pure functions over arrays, compiled by numba; the only package that knows numba and LLVM."""

@@ -1,0 +1,107 @@
+"""Typed views of raw addresses, and the few machine instructions that numba does not spell.
+
+Shards are memory-mapped; a search touches thousands of blocks, so kernels take a table of addresses
+instead of thousands of arrays. An address comes only from a mapping that the shard reader has checked.
+"""
+
+from __future__ import annotations
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba import carray
+
+_HALF = ir.IntType(16)
+_FLOAT = ir.FloatType()
+
+
+def _host_features() -> dict[str, bool]:
+    try:
+        return dict(llvm.get_host_cpu_features())
+    except RuntimeError:  # LLVM does not know the features of every processor
+        return {}
+
+
+_FEATURES = _host_features()
+#: AVX-512 VBMI2 has the expand instruction that the bitmap kernel is made of.
+HAS_EXPAND = bool(_FEATURES.get("avx512vbmi2") and _FEATURES.get("avx512vl") and _FEATURES.get("avx512bw"))
+#: Without a conversion instruction LLVM would call a run-time function that numba cannot link.
+HAS_HALF = bool(_FEATURES.get("f16c")) or llvm.get_default_triple().startswith(("aarch64", "arm64"))
+
+
+@intrinsic
+def _pointer(typing_context, address):  # type: ignore[no-untyped-def]
+    """Address (uint64) as a void pointer."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(args[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.uint64), generate
+
+
+@njit(inline="always")
+def view(address, n, dtype):  # type: ignore[no-untyped-def]
+    """Array (n,) of ``dtype`` over memory at ``address``."""
+    return carray(_pointer(address), (n,), dtype)
+
+
+@intrinsic
+def _convert_half(typing_context, bits):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.fpext(builder.bitcast(args[0], ir.HalfType()), _FLOAT)
+
+    return types.float32(types.uint16), generate
+
+
+@intrinsic
+def _float_of_bits(typing_context, bits):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.bitcast(args[0], _FLOAT)
+
+    return types.float32(types.uint32), generate
+
+
+@njit(inline="always")
+def half_by_arithmetic(bits):  # type: ignore[no-untyped-def]
+    """float16 bits (uint16) as float32, finite values only, without a conversion instruction.
+
+    Exponent and fraction move into place and the difference of the exponent biases, 2**112, is
+    multiplied in: exact for normal and subnormal numbers.
+    """
+    magnitude = _float_of_bits(types.uint32((bits & 0x7FFF) << 13)) * types.float32(2.0**112)
+    return -magnitude if bits & 0x8000 else magnitude
+
+
+if HAS_HALF:
+
+    @njit(inline="always")
+    def half_to_float(bits):  # type: ignore[no-untyped-def]
+        """float16 bits (uint16) as float32."""
+        return _convert_half(bits)
+
+else:
+    half_to_float = half_by_arithmetic
+
+
+@intrinsic
+def popcount(typing_context, word):  # type: ignore[no-untyped-def]
+    """Number of set bits of an unsigned integer, as int64."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        count = builder.ctpop(args[0])
+        return count if count.type.width == 64 else builder.zext(count, ir.IntType(64))
+
+    return types.int64(word), generate
+
+
+@intrinsic
+def trailing_zeros(typing_context, word):  # type: ignore[no-untyped-def]
+    """Index of the lowest set bit of a non-zero unsigned integer, as int64."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        count = builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+        return count if count.type.width == 64 else builder.zext(count, ir.IntType(64))
+
+    return types.int64(word), generate

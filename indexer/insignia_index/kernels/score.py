@@ -1,0 +1,133 @@
+"""Scores of all cells of a run of blocks, and the first statistics of their groups, in one pass.
+
+A *block table* is int64 (n_blocks, TABLE_COLUMNS): the addresses and sizes of each block, see
+`insignia_index.format.reader`. Everything that a kernel dereferences was checked when the shard was
+opened, or by `kernels.check` when the gene was first asked for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from insignia_index.format.layout import BITMAP, FULL, LIST
+from insignia_index.kernels.containers import add_bitmap, add_bitmaps, add_full, add_list
+from insignia_index.kernels.expand import GENES
+from insignia_index.kernels.memory import HAS_EXPAND, popcount, view
+
+#: Columns of a block table.
+WORDS, RANKS, N_WORDS, ENTRIES, CHECKS, N_ENTRIES, PAYLOAD, PAYLOAD_BYTES, N_CELLS, FIRST_ROW = range(10)
+TABLE_COLUMNS = 10
+
+#: Cells of a scores buffer: any uint16 id, and a vector's width more.
+BUFFER_CELLS = 65_536 + 64
+
+#: Columns of the statistics of a slot (the part of a replicate unit that lies in one block).
+SUM, SUM_OF_SQUARES, MAXIMUM = range(3)
+
+
+@njit(nogil=True, inline="always")
+def entry_index(row, gene):  # type: ignore[no-untyped-def]
+    """Index of a gene's entry in the block whose table row is given; -1 if the block has no posting of it."""
+    word_index = gene >> 6
+    if word_index >= row[N_WORDS]:
+        return -1
+    word = view(np.uint64(row[WORDS]), row[N_WORDS], np.uint64)[word_index]
+    bit = np.uint64(1) << np.uint64(gene & 63)
+    if not word & bit:
+        return -1
+    rank = view(np.uint64(row[RANKS]), row[N_WORDS], np.uint32)[word_index]
+    return np.int64(rank) + popcount(word & (bit - np.uint64(1)))
+
+
+@njit(nogil=True)
+def _containers_of_block(row, genes, weights, found, found_weights):  # type: ignore[no-untyped-def]
+    """Sort the block's containers of the genes by kind; returns how many of each.
+
+    ``found`` int64 (3, n_genes + GENES, 2): address and count; ``found_weights`` alike (3, n_genes + GENES).
+    """
+    n_lists, n_bitmaps, n_full = 0, 0, 0
+    for g in range(len(genes)):
+        index = entry_index(row, genes[g])
+        if index < 0:
+            continue
+        entry = view(np.uint64(row[ENTRIES]), row[N_ENTRIES], np.uint64)[index]
+        kind = np.int64((entry >> np.uint64(16)) & np.uint64(3))
+        address = row[PAYLOAD] + np.int64((entry >> np.uint64(24)) << np.uint64(2))
+        if kind == LIST:
+            at = n_lists
+            n_lists += 1
+        elif kind == BITMAP:
+            at = n_bitmaps
+            n_bitmaps += 1
+        else:
+            at = n_full
+            n_full += 1
+        found[kind, at, 0] = address
+        found[kind, at, 1] = np.int64(entry & np.uint64(0xFFFF)) + 1
+        found_weights[kind, at] = weights[g]
+    return n_lists, n_bitmaps, n_full
+
+
+@njit(nogil=True)
+def _add_block(row, counts, found, found_weights, no_bits, scores, is_half):  # type: ignore[no-untyped-def]
+    """Add the sorted containers: full columns, then bitmaps, then lists, each in gene order."""
+    n_lists, n_bitmaps, n_full = counts
+    n_cells = row[N_CELLS]
+    for i in range(n_full):
+        add_full(scores, np.uint64(found[FULL, i, 0]), n_cells, found_weights[FULL, i], is_half)
+    if HAS_EXPAND:
+        addresses = np.empty(GENES, np.uint64)
+        weights = np.empty(GENES, found_weights.dtype)
+        for first in range(0, n_bitmaps, GENES):
+            for i in range(GENES):
+                # the last step is filled up with an empty bitmap, which adds 0
+                used = first + i < n_bitmaps
+                addresses[i] = np.uint64(found[BITMAP, first + i, 0]) if used else no_bits
+                weights[i] = found_weights[BITMAP, first + i] if used else 0
+            add_bitmaps(scores, addresses, n_cells, weights, is_half)
+    else:
+        for i in range(n_bitmaps):
+            add_bitmap(scores, np.uint64(found[BITMAP, i, 0]), n_cells, found_weights[BITMAP, i], is_half)
+    for i in range(n_lists):
+        address, count = np.uint64(found[LIST, i, 0]), found[LIST, i, 1]
+        add_list(scores, address, count, found_weights[LIST, i], is_half)
+
+
+@njit(nogil=True)
+def _slot_statistics(scores, codes, statistics):  # type: ignore[no-untyped-def]
+    """Sum, sum of squares and maximum of each slot's scores; code -1: the cell is filtered out."""
+    for i in range(len(scores)):
+        slot = codes[i]
+        if slot >= 0:
+            score = np.float64(scores[i])
+            statistics[slot, SUM] += score
+            statistics[slot, SUM_OF_SQUARES] += score * score
+            if score > statistics[slot, MAXIMUM]:
+                statistics[slot, MAXIMUM] = score
+
+
+@njit(nogil=True, cache=True)
+def score_blocks(  # type: ignore[no-untyped-def]
+    table, blocks, genes, weights, divisor, is_half, buffer, found, found_weights, no_bits,
+    out, codes, slot_starts, statistics,
+):  # fmt: skip
+    """Score the blocks listed in ``blocks`` (indices into ``table``).
+
+    genes (n,) int64 and weights (n,) run in parallel, in gene order; ``divisor`` turns the sum into the
+    aggregate. ``buffer`` (BUFFER_CELLS,) must come in as zeros and is left so. Writes each cell's score at
+    its row of ``out`` (n_cells of the atlas,), and the statistics of its block's slots
+    (rows slot_starts[b]:slot_starts[b + 1] of ``statistics``; a maximum comes in as -inf).
+    """
+    for b in blocks:
+        row = table[b]
+        counts = _containers_of_block(row, genes, weights, found, found_weights)
+        _add_block(row, counts, found, found_weights, no_bits, buffer, is_half)
+        n_cells, first = row[N_CELLS], row[FIRST_ROW]
+        block_scores = out[first : first + n_cells]
+        for i in range(n_cells):
+            block_scores[i] = buffer[i] / divisor
+        buffer[: n_cells + 64] = 0
+        _slot_statistics(
+            block_scores, codes[first : first + n_cells], statistics[slot_starts[b] : slot_starts[b + 1]]
+        )

@@ -1,0 +1,1 @@
+"""Plan, scatter, merge, finalise."""

@@ -1,0 +1,127 @@
+"""The sparse engine: plan, scatter, merge, finalise."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from insignia_index.cancel import CancelToken
+from insignia_index.search.cells import cell_table, locate
+from insignia_index.search.finalise import Units, count_hits, group_quantiles
+from insignia_index.search.grouping import Grouping
+from insignia_index.search.plan import Groupings, Query, plan_query
+from insignia_index.search.scoring import Work, score_all, score_dtype
+from insignia_index.search.select import select
+from insignia_index.search.tasks import TASK_CELLS, Buffers, Threads
+from insignia_index.snapshot import Snapshot
+from insignia_model.request import SearchRequest
+from insignia_model.result import GeneReport, ScoreChunk, SearchResult
+
+NAME = "sparse"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One snapshot and what its searches share."""
+
+    snapshot: Snapshot
+    groupings: Groupings
+    buffers: Buffers
+    threads: Threads
+
+    @property
+    def value_bits(self) -> int:
+        """Bits of a stored value."""
+        return 16 if self.snapshot.record.value_dtype == "float16" else 32
+
+    def work(self, grouping: Grouping, cancel: CancelToken, n_threads: int | None) -> Work:
+        """A search's share of the session."""
+        n = min(n_threads or self.threads.n_threads, self.threads.n_threads)
+        return Work(self.snapshot, grouping, self.threads, self.buffers, cancel, n)
+
+    def grouping(self, request: SearchRequest, query: Query) -> Grouping:
+        """Cells that pass the request's filter, by its groups."""
+        enough = query.measured >= request.min_coverage * len(query.gene_ids)
+        return self.groupings.get(request.group_by, request.where, enough)
+
+
+def search(
+    session: Session, request: SearchRequest, cancel: CancelToken, n_threads: int | None = None
+) -> SearchResult:
+    """Answer a request from the exact scores of all cells that pass its filter."""
+    started = time.perf_counter()
+    snapshot = session.snapshot
+    query = plan_query(snapshot, request.signature, request.aggregate)
+    grouping = session.grouping(request, query)
+    snapshot.check_genes(query.gene_ids)
+    work = session.work(grouping, cancel, n_threads)
+    scores = session.buffers.take("scores", snapshot.n_cells, score_dtype(session.value_bits))
+    statistics = score_all(work, query, session.value_bits, scores)
+    selection = select(work, scores, statistics, request.hits, request.k)
+    slot_hits = count_hits(snapshot, grouping, selection.hit_rows)
+    units = Units(grouping, statistics, slot_hits, request.min_cells)
+    quantiles = group_quantiles(snapshot, grouping, scores) if request.quantiles else None
+    session.buffers.give("scores", scores)
+    cells = cell_table(snapshot, locate(snapshot, selection.top_rows), selection.top_scores)
+    groups = units.group_table(request.group_by, quantiles, query.measured)
+    samples = units.sample_table(request.group_by, [study.study for study in snapshot.studies])
+    return SearchResult(
+        engine=NAME,
+        aggregate=request.aggregate,
+        hits=str(request.hits),
+        n_cells=grouping.n_cells,
+        n_hits=len(selection.hit_rows),
+        cutoff=selection.cutoff,
+        elapsed_ms=1000 * (time.perf_counter() - started),
+        genes=query.report,
+        group_by=request.group_by,
+        cell_table=cells,
+        group_table=groups,
+        sample_table=samples,
+        signature=request.signature.name,
+    )
+
+
+def score_chunks(
+    session: Session, request: SearchRequest, cell_ids: bool, cancel: CancelToken
+) -> tuple[Iterator[ScoreChunk], GeneReport]:
+    """Scores of the cells that pass: checked and planned now, scored study by study as they are asked for."""
+    query = plan_query(session.snapshot, request.signature, request.aggregate)
+    grouping = session.grouping(request, query)
+    session.snapshot.check_genes(query.gene_ids)
+    return _chunks(session, query, grouping, cell_ids, cancel), query.report
+
+
+def _chunks(
+    session: Session, query: Query, grouping: Grouping, cell_ids: bool, cancel: CancelToken
+) -> Iterator[ScoreChunk]:
+    snapshot = session.snapshot
+    out = np.empty(snapshot.n_cells, score_dtype(session.value_bits))
+    batch_cells = TASK_CELLS * session.threads.n_threads
+    batches = np.cumsum(snapshot.block_cells[grouping.blocks]) // batch_cells
+    for batch in np.split(grouping.blocks, np.flatnonzero(np.diff(batches)) + 1):
+        work = session.work(replace(grouping, blocks=batch), cancel, None)
+        score_all(work, query, session.value_bits, out)
+        for block in batch.tolist():
+            yield _chunk(snapshot, grouping, block, out, cell_ids)
+
+
+def _chunk(
+    snapshot: Snapshot, grouping: Grouping, block: int, out: npt.NDArray[Any], cell_ids: bool
+) -> ScoreChunk:
+    start, stop = snapshot.block_starts[block], snapshot.block_starts[block + 1]
+    rows = start + np.flatnonzero(grouping.codes[start:stop] >= 0)
+    study = int(snapshot.block_study[block])
+    local = rows - snapshot.study_starts[study]
+    names = snapshot.cell_ids(study) if cell_ids else None
+    return ScoreChunk(
+        study=snapshot.studies[study].study,
+        rows=local,
+        scores=out[rows],
+        cell_ids=() if names is None else tuple(names[row] for row in local.tolist()),
+    )

@@ -1,0 +1,96 @@
+"""Which cells pass a filter."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from insignia_index.snapshot import Snapshot
+from insignia_model.condition import Condition, Value
+from insignia_model.errors import FieldNotComparable, InvalidArgument, UnknownField
+from insignia_model.table import Column
+
+_ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+_BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+Mask = npt.NDArray[np.bool_]
+
+
+def check_fields(snapshot: Snapshot, fields: tuple[str, ...]) -> None:
+    """Raise `UnknownField` for a name that no study has."""
+    for field in fields:
+        if field not in snapshot.fields:
+            raise UnknownField(field, snapshot.fields)
+
+
+def study_mask(snapshot: Snapshot, study: int, where: tuple[Condition, ...]) -> Mask | None:
+    """Cells of a study that pass all conditions, bool (n_cells,); None if all of them do."""
+    mask: Mask | None = None
+    for condition in where:
+        passes = _passes(snapshot, study, condition)
+        if passes is True:
+            continue
+        if passes is False:
+            return np.zeros(snapshot.studies[study].n_cells, np.bool_)
+        mask = passes if mask is None else mask & passes
+    return mask
+
+
+def _passes(snapshot: Snapshot, study: int, condition: Condition) -> Mask | bool:
+    column = snapshot.column(study, condition.field)
+    if column is None:  # every value is missing
+        return condition.op in ("missing", "not in")
+    missing = _missing(column)
+    if condition.op == "missing":
+        return missing
+    if condition.op == "not missing":
+        return ~missing
+    if condition.op in _ORDERS:
+        if column.kind not in ("number", "integer"):
+            raise FieldNotComparable(condition.field, column.kind, condition.op)
+        passes: Mask = _ORDERS[condition.op](column.values, condition.values[0]) & ~missing
+        return passes
+    listed = _is_in(column, condition) & ~missing
+    return ~listed if condition.op == "not in" else listed
+
+
+def _missing(column: Column) -> Mask:
+    if column.kind == "category":
+        return np.asarray(column.values < 0)
+    if column.kind == "number":
+        return np.isnan(column.values)
+    return np.zeros(len(column), np.bool_) if column.missing is None else column.missing
+
+
+def _is_in(column: Column, condition: Condition) -> Mask:
+    if column.kind == "category":
+        wanted = {_text(value) for value in condition.values}
+        codes = [code for code, name in enumerate(column.dictionary) if name in wanted]
+        if len(codes) == 1:
+            return np.asarray(column.values == codes[0])
+        return np.isin(column.values, codes)
+    if column.kind == "bool":
+        return np.isin(column.values, [_bool(condition.field, value) for value in condition.values])
+    numbers = np.array([_number(condition.field, value) for value in condition.values])
+    # a float32 field is compared in float32, so that 0.1 finds what was written as 0.1
+    return np.isin(column.values, numbers.astype(column.values.dtype))
+
+
+def _text(value: Value) -> str:
+    return str(value) if not isinstance(value, bool) else str(value).lower()
+
+
+def _bool(field: str, value: Value) -> bool:
+    if str(value).lower() not in _BOOLS:
+        raise InvalidArgument(f"where {field!r}", f"the field is true or false, not {value!r}")
+    return _BOOLS[str(value).lower()]
+
+
+def _number(field: str, value: Value) -> Any:
+    try:
+        return float(value)
+    except ValueError as error:
+        raise InvalidArgument(f"where {field!r}", f"the field is a number, not {value!r}") from error

@@ -1,0 +1,93 @@
+"""From a request to gene ids, weights and the cells that pass."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from insignia_index.search.grouping import Grouping, filtered, group_cells
+from insignia_index.snapshot import Snapshot
+from insignia_model.condition import Condition
+from insignia_model.errors import NoGeneResolved
+from insignia_model.result import GeneReport
+from insignia_model.signature import Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A signature in the terms of a snapshot: gene ids int64 (n,) ascending, weights float64 (n,).
+
+    ``divisor`` turns the weighted sum into the aggregate; ``measured`` int64 (n_studies,): how many of the
+    genes each study measured.
+    """
+
+    gene_ids: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float64]
+    divisor: float
+    measured: npt.NDArray[np.int64]
+    report: GeneReport
+
+
+def resolve(snapshot: Snapshot, names: tuple[str, ...]) -> GeneReport:
+    """Which names are symbols of the vocabulary."""
+    known = snapshot.gene_ids
+    return GeneReport(
+        resolved={name: name for name in names if name in known},
+        missing=tuple(name for name in names if name not in known),
+    )
+
+
+def plan_query(snapshot: Snapshot, signature: Signature, aggregate: str) -> Query:
+    """Resolve a signature; raises `NoGeneResolved` if nothing of it, or nothing but zero weights, is left."""
+    report = resolve(snapshot, signature.genes)
+    used = [(snapshot.gene_ids[symbol], signature.weights[name]) for name, symbol in report.resolved.items()]
+    used = sorted((gene, weight) for gene, weight in used if weight)
+    if not used:
+        raise NoGeneResolved(report.missing or signature.genes)
+    gene_ids = np.array([gene for gene, _ in used], np.int64)
+    weights = np.array([weight for _, weight in used], np.float64)
+    return Query(
+        gene_ids=gene_ids,
+        weights=weights,
+        divisor=float(np.abs(weights).sum()) if aggregate == "mean" else 1.0,
+        measured=snapshot.n_genes_measured(gene_ids),
+        report=report,
+    )
+
+
+class Groupings:
+    """Recent groupings of one snapshot, by fields and filter, within a budget of memory."""
+
+    _KEPT_BYTES = 1 << 30
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[object, Grouping] = OrderedDict()
+
+    def get(
+        self, group_by: tuple[str, ...], where: tuple[Condition, ...], measured: npt.NDArray[np.bool_]
+    ) -> Grouping:
+        """Grouping of the cells that pass ``where`` in the studies that are ``measured`` bool (n_studies,)."""
+        if not where and measured.all():
+            return self._lookup(group_by, lambda: group_cells(self._snapshot, group_by))
+        everything = self.get(group_by, (), np.ones_like(measured))
+        key = (group_by, where, measured.tobytes())
+        return self._lookup(key, lambda: filtered(self._snapshot, everything, where, measured))
+
+    def _lookup(self, key: object, make: Callable[[], Grouping]) -> Grouping:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        grouping = make()  # outside of the lock: two may make it at once, which is rare and harmless
+        with self._lock:
+            self._kept[key] = grouping
+            while len(self._kept) > 1 and sum(g.size_bytes for g in self._kept.values()) > self._KEPT_BYTES:
+                self._kept.popitem(last=False)
+        return grouping

@@ -1,0 +1,175 @@
+"""One revision of an atlas: its studies in order, their mapped shards, their metadata columns.
+
+Rows are numbered over the whole snapshot: study after study in the order of their names, cells in
+the order of their file. This order breaks ties.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from insignia_index.catalog.columns import CellIds, decode_column, unpack_text
+from insignia_index.catalog.records import AtlasRecord, StudyRecord, parse_atlas
+from insignia_index.catalog.store import ReadTransaction, Store
+from insignia_index.format.reader import Shard
+from insignia_index.kernels.check import FAULTS, check_genes
+from insignia_index.kernels.score import FIRST_ROW, N_CELLS, TABLE_COLUMNS
+from insignia_model.errors import AtlasCorrupt, StudyNotFound
+from insignia_model.table import Column
+
+SHARDS = "shards"
+
+
+class Snapshot:
+    """Immutable, except that it remembers what was already checked or decoded. Safe for many threads."""
+
+    def __init__(self, atlas: Path, store: Store, earlier: Snapshot | None = None) -> None:
+        self.atlas = atlas
+        self._transaction: ReadTransaction = store.read()
+        # a search may outlast the snapshot's place as the current one: the view ends with its last user
+        self._release = weakref.finalize(self, self._transaction.close)
+        get = self._transaction.get
+        self.record: AtlasRecord = parse_atlas(get("atlas"), get("format"), store.path)
+        self.studies = tuple(
+            StudyRecord.from_json(raw, store.path) for _, raw in self._transaction.items("study/")
+        )
+        self.genes: list[str] = unpack_text(get("vocabulary") or b"")
+        self.shards = self._open_shards(earlier)
+        n_cells = np.array([study.n_cells for study in self.studies], np.int64)
+        #: first row of each study, and the number of rows at the end
+        self.study_starts = np.concatenate([[0], np.cumsum(n_cells)])
+        self.n_cells = int(self.study_starts[-1])
+        self._build_table()
+        self._columns: dict[tuple[int, str], Column | None] = {}
+        self._cell_ids: dict[int, CellIds] = {}
+        self._checking = threading.Lock()
+        self._checked = np.zeros(len(self.genes), np.bool_)
+
+    def _open_shards(self, earlier: Snapshot | None) -> tuple[Shard, ...]:
+        kept = {} if earlier is None else {s.directory.name: s for s in earlier.shards}
+        folder = self.atlas / SHARDS
+        return tuple(
+            kept.get(study.shard) or Shard(folder / study.shard, study.files) for study in self.studies
+        )
+
+    def _build_table(self) -> None:
+        tables = [shard.table for shard in self.shards]
+        n_blocks = [len(table) for table in tables]
+        self.table = np.concatenate([np.empty((0, TABLE_COLUMNS), np.int64), *tables])
+        self.block_study = np.repeat(np.arange(len(tables)), n_blocks)
+        self.table[:, FIRST_ROW] += self.study_starts[self.block_study]
+        #: first row of each block, and the number of rows at the end
+        self.block_starts = np.concatenate([self.table[:, FIRST_ROW], [self.n_cells]])
+        self.block_cells = self.table[:, N_CELLS]
+
+    @property
+    def revision(self) -> int:
+        """Number of the revision."""
+        return self.record.revision
+
+    @cached_property
+    def gene_ids(self) -> dict[str, int]:
+        """Id of every symbol of the vocabulary."""
+        return {symbol: i for i, symbol in enumerate(self.genes)}
+
+    @cached_property
+    def study_ids(self) -> dict[str, int]:
+        """Index of every study."""
+        return {record.study: i for i, record in enumerate(self.studies)}
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """Names of all metadata fields, in order of first appearance, after ``study``."""
+        return tuple({"study": None} | {name: None for s in self.studies for name in s.fields})
+
+    def study_index(self, study: str) -> int:
+        """Index of a study; raises `StudyNotFound`."""
+        if study not in self.study_ids:
+            raise StudyNotFound(study)
+        return self.study_ids[study]
+
+    @cached_property
+    def _measured(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
+        """Distinct sets of measured genes, bool (n_sets, n_genes), and the set of each study.
+
+        Studies of one platform share their set, so that there are few.
+        """
+        distinct: dict[bytes, int] = {}
+        which = [distinct.setdefault(self._measured_bits(s), len(distinct)) for s in self.studies]
+        sets = np.zeros((len(distinct), len(self.genes)), np.bool_)
+        for bits, i in distinct.items():
+            unpacked = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
+            n = min(len(unpacked), len(self.genes))
+            sets[i, :n] = unpacked[:n]
+        return sets, np.array(which, np.intp)
+
+    def _measured_bits(self, study: StudyRecord) -> bytes:
+        # a vocabulary that has grown since pads with zeros; equal sets must compare equal
+        return bytes(self._transaction.get(f"genes/{study.shard}") or b"").rstrip(b"\0")
+
+    def n_genes_measured(self, gene_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """How many of the genes each study measured, int64 (n_studies,)."""
+        sets, which = self._measured
+        counts: npt.NDArray[np.int64] = sets[:, gene_ids].sum(axis=1, dtype=np.int64)[which]
+        return counts
+
+    def column(self, study: int, field: str) -> Column | None:
+        """One study's column of a field, None if the study lacks it."""
+        key = (study, field)
+        if key not in self._columns:
+            self._columns[key] = self._decode(self.studies[study], field)
+        return self._columns[key]
+
+    def _decode(self, study: StudyRecord, field: str) -> Column | None:
+        if field == "study":
+            return Column("category", np.zeros(study.n_cells, np.int8), [study.study])
+        record = study.fields.get(field)
+        if record is None:
+            return None
+        raw = self._transaction.get(f"column/{study.shard}/{field}")
+        dictionary = self._transaction.get(f"dictionary/{study.shard}/{field}") or b""
+        if raw is None:
+            raise AtlasCorrupt(self.atlas, f"field {field!r} of study {study.study!r} is missing")
+        return decode_column(record, raw, dictionary, study.n_cells)
+
+    def cell_ids(self, study: int) -> CellIds:
+        """Cell ids of a study."""
+        if study not in self._cell_ids:
+            record = self.studies[study]
+            raw = self._transaction.get(f"cells/{record.shard}")
+            if raw is None:
+                raise AtlasCorrupt(self.atlas, f"the cell ids of study {record.study!r} are missing")
+            self._cell_ids[study] = CellIds(raw, record.n_cells)
+        return self._cell_ids[study]
+
+    def check_genes(self, gene_ids: npt.NDArray[np.int64]) -> None:
+        """Check the containers of genes that nobody has asked for yet; raises `AtlasCorrupt`."""
+        if self._checked[gene_ids].all():
+            return
+        with self._checking:
+            for study, shard in enumerate(self.shards):
+                known = gene_ids[gene_ids < shard.n_genes]
+                fresh = known[~shard.checked[known]]
+                if len(fresh):
+                    self._check_shard(study, shard, fresh)
+                    shard.checked[fresh] = True
+            self._checked[gene_ids] = True
+
+    def _check_shard(self, study: int, shard: Shard, gene_ids: npt.NDArray[np.int64]) -> None:
+        blocks = np.arange(len(shard.table))
+        fault, block, gene = check_genes(shard.table, blocks, gene_ids, shard.value_bits // 8)
+        if fault:
+            name = self.studies[study].study
+            raise AtlasCorrupt(
+                shard.path, f"study {name!r}, block {block}, gene {self.genes[gene]}: {FAULTS[fault]}"
+            )
+
+    def close(self) -> None:
+        """Let go of the catalog's view (also done when nobody refers to the snapshot any more)."""
+        self._release()
