@@ -15,9 +15,13 @@ BLOCK_POSTINGS = 100_000_000
 #: Container kinds: each (block, gene) takes the smallest of its encodings.
 LIST, BITMAP, FULL = 0, 1, 2
 
-#: Entry of the block directory, uint64: count - 1 (16 bits), kind (2 bits), 6 spare, payload offset / 4 (40).
+#: Entry of the block directory, uint64: count - 1 (16 bits), kind (2), exponent + 128 (8), payload offset / 4 (38).
+#: A stored value is the attribution times 2**exponent: the largest of a container comes to lie just below
+#: float16's limit, so that all of its 11 bits of precision reach 2**-29 below it.
 KIND_SHIFT = np.uint64(16)
-OFFSET_SHIFT = np.uint64(24)
+EXPONENT_SHIFT = np.uint64(18)
+OFFSET_SHIFT = np.uint64(26)
+EXPONENT_BIAS = 128
 
 #: Fixed part at the start of the head, then n_blocks BLOCK records, then per block its gene directory.
 HEAD = np.dtype(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,8 @@ from insignia_index.format.layout import (
     BITMAP,
     BLOCK,
     BLOCK_CELLS,
+    EXPONENT_BIAS,
+    EXPONENT_SHIFT,
     FORMAT_VERSION,
     FULL,
     HEAD,
@@ -26,7 +27,7 @@ from insignia_index.format.layout import (
     directory_bytes,
     n_words,
 )
-from insignia_index.kernels.transpose import encode_genes
+from insignia_index.kernels.transpose import encode_genes, gene_magnitudes
 
 _BATCH_BYTES = 32 << 20  # encoded and written at once; more gains nothing and costs memory
 
@@ -50,12 +51,13 @@ class ShardWriter:
         n_cells: int,
         chunk_starts: npt.NDArray[np.int64],
         ids: npt.NDArray[np.uint16],
-        values: npt.NDArray[Any],
+        values: npt.NDArray[np.float32],
     ) -> None:
         """Encode the postings of one block; see `encode_genes` for the arrays."""
         counts = np.diff(chunk_starts, axis=1).sum(axis=0)
         genes = np.flatnonzero(counts)
-        entries, sizes = plan_containers(counts[genes], n_cells, self.value_bits // 8)
+        exponents = self._exponents(gene_magnitudes(chunk_starts, values)[genes])
+        entries, sizes = plan_containers(counts[genes], exponents, n_cells, self.value_bits // 8)
         checks = np.empty(len(genes), np.uint32)
         offset = self._align()
         self._file.write(entries.tobytes())
@@ -101,6 +103,12 @@ class ShardWriter:
         """Close the file of an abandoned shard."""
         self._file.close()
 
+    def _exponents(self, magnitudes: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+        """Exponents that bring magnitudes to 2**14 ... 2**15; 0 where values are stored as they are."""
+        if self.value_bits == 32:
+            return np.zeros(len(magnitudes), np.int64)
+        return np.clip(15 - np.frexp(magnitudes)[1], -EXPONENT_BIAS + 2, EXPONENT_BIAS - 2).astype(np.int64)
+
     def _head(self) -> bytes:
         head = np.zeros(1, HEAD)
         blocks = np.array(self._blocks, dtype=BLOCK)
@@ -139,9 +147,9 @@ class GeneStatistics:
 
 
 def plan_containers(
-    counts: npt.NDArray[np.int64], n_cells: int, value_bytes: int
+    counts: npt.NDArray[np.int64], exponents: npt.NDArray[np.int64], n_cells: int, value_bytes: int
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-    """Directory entries (uint64) and byte sizes (int64) of containers with ``counts`` postings each.
+    """Directory entries (uint64) and byte sizes (int64) of containers with ``counts`` postings and ``exponents`` each.
 
     Every container takes the smallest of its three encodings; measured, that is also the fastest
     (docs/decisions/0001-containers.md).
@@ -158,6 +166,7 @@ def plan_containers(
     entries = (
         (counts - 1).astype(np.uint64)
         | (kinds.astype(np.uint64) << KIND_SHIFT)
+        | ((exponents + EXPONENT_BIAS).astype(np.uint64) << EXPONENT_SHIFT)
         | ((offsets // 4).astype(np.uint64) << OFFSET_SHIFT)
     )
     return entries, sizes

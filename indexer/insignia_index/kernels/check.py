@@ -107,7 +107,7 @@ def _check_container(row, gene, value_bytes):  # type: ignore[no-untyped-def]
     entry = view(np.uint64(row[ENTRIES]), row[N_ENTRIES], np.uint64)[index]
     count = np.int64(entry & np.uint64(0xFFFF)) + 1
     kind = np.int64((entry >> np.uint64(16)) & np.uint64(3))
-    offset = np.int64((entry >> np.uint64(24)) << np.uint64(2))
+    offset = np.int64((entry >> np.uint64(26)) << np.uint64(2))
     n_cells = row[N_CELLS]
     if kind > FULL:
         return 2

@@ -7,11 +7,11 @@ instead of thousands of arrays. An address comes only from a mapping that the sh
 from __future__ import annotations
 
 import llvmlite.binding as llvm
+import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numba import carray
 
 _HALF = ir.IntType(16)
 _FLOAT = ir.FloatType()
@@ -56,6 +56,22 @@ def _convert_half(typing_context, bits):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def _truncate_to_half(typing_context, value):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), _HALF)
+
+    return types.uint16(types.float32), generate
+
+
+@intrinsic
+def _bits_of_float(typing_context, value):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.bitcast(args[0], ir.IntType(32))
+
+    return types.uint32(types.float32), generate
+
+
+@intrinsic
 def _float_of_bits(typing_context, bits):  # type: ignore[no-untyped-def]
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return builder.bitcast(args[0], _FLOAT)
@@ -74,7 +90,30 @@ def half_by_arithmetic(bits):  # type: ignore[no-untyped-def]
     return -magnitude if bits & 0x8000 else magnitude
 
 
+@njit(inline="always")
+def float_to_half_by_arithmetic(value):  # type: ignore[no-untyped-def]
+    """Finite float32 below 65,520 as float16 bits (uint16), to nearest, ties to even.
+
+    Below the normal range, adding 0.5 leaves the rounded float16 fraction in the low bits; above, the
+    bias is subtracted and half a unit in the last place, less one bit if that place is even, is added.
+    """
+    bits = np.uint64(_bits_of_float(np.float32(value)))
+    sign, magnitude = (bits >> np.uint64(16)) & np.uint64(0x8000), bits & np.uint64(0x7FFFFFFF)
+    if magnitude < np.uint64(113 << 23):
+        moved = _float_of_bits(np.uint32(magnitude)) + np.float32(0.5)
+        half = np.uint64(_bits_of_float(moved)) - np.uint64(126 << 23)
+    else:
+        odd = (magnitude >> np.uint64(13)) & np.uint64(1)
+        half = (magnitude - np.uint64(112 << 23) + np.uint64(0xFFF) + odd) >> np.uint64(13)
+    return np.uint16(half | sign)
+
+
 if HAS_HALF:
+
+    @njit(inline="always")
+    def float_to_half(value):  # type: ignore[no-untyped-def]
+        """Finite float32 as float16 bits (uint16), to nearest, ties to even."""
+        return _truncate_to_half(value)
 
     @njit(inline="always")
     def half_to_float(bits):  # type: ignore[no-untyped-def]
@@ -83,6 +122,7 @@ if HAS_HALF:
 
 else:
     half_to_float = half_by_arithmetic
+    float_to_half = float_to_half_by_arithmetic
 
 
 @intrinsic

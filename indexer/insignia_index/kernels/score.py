@@ -19,6 +19,9 @@ from insignia_index.kernels.memory import HAS_EXPAND, popcount, view
 WORDS, RANKS, N_WORDS, ENTRIES, CHECKS, N_ENTRIES, PAYLOAD, PAYLOAD_BYTES, N_CELLS, FIRST_ROW = range(10)
 TABLE_COLUMNS = 10
 
+#: 2**-exponent for each exponent + 128 of a directory entry.
+SCALES = 2.0 ** -(np.arange(256.0) - 128)
+
 #: Cells of a scores buffer: any uint16 id, and a vector's width more.
 BUFFER_CELLS = 65_536 + 64
 
@@ -53,7 +56,7 @@ def _containers_of_block(row, genes, weights, found, found_weights):  # type: ig
             continue
         entry = view(np.uint64(row[ENTRIES]), row[N_ENTRIES], np.uint64)[index]
         kind = np.int64((entry >> np.uint64(16)) & np.uint64(3))
-        address = row[PAYLOAD] + np.int64((entry >> np.uint64(24)) << np.uint64(2))
+        address = row[PAYLOAD] + np.int64((entry >> np.uint64(26)) << np.uint64(2))
         if kind == LIST:
             at = n_lists
             n_lists += 1
@@ -65,7 +68,8 @@ def _containers_of_block(row, genes, weights, found, found_weights):  # type: ig
             n_full += 1
         found[kind, at, 0] = address
         found[kind, at, 1] = np.int64(entry & np.uint64(0xFFFF)) + 1
-        found_weights[kind, at] = weights[g]
+        # a power of two: the product with a stored value is the product with the value itself
+        found_weights[kind, at] = weights[g] * SCALES[np.int64((entry >> np.uint64(18)) & np.uint64(0xFF))]
     return n_lists, n_bitmaps, n_full
 
 

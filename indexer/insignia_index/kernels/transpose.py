@@ -7,7 +7,8 @@ from numba import njit
 
 from insignia_index.format.layout import BITMAP, LIST
 from insignia_index.kernels.check import checksum, entry_seed
-from insignia_index.kernels.memory import view
+from insignia_index.kernels.memory import float_to_half, view
+from insignia_index.kernels.score import SCALES
 
 #: Faults of `count_postings` besides 0.
 BAD_INDEX, NOT_FINITE = 1, 2
@@ -30,13 +31,12 @@ def count_postings(indptr, indices, data, gene_of_column, counts):  # type: igno
 
 @njit(nogil=True, cache=True)
 def scatter_postings(  # type: ignore[no-untyped-def]
-    indptr, indices, data, stored, gene_of_column, first_id, cursor, ids, values, last_id
+    indptr, indices, data, gene_of_column, first_id, cursor, ids, values, last_id
 ):
-    """Write each non-zero's local id and stored value at its gene's cursor; cursors move on.
+    """Write each non-zero's local id (uint16) and value (float32) at its gene's cursor; cursors move on.
 
-    ``stored``: data as the unsigned integers to be kept (uint16 or uint32). ``last_id`` (n_genes,) int64
-    remembers the last cell of each gene, so that a gene that stands twice in a row is noticed.
-    Returns the first such row, -1 if none.
+    ``last_id`` (n_genes,) int64 remembers the last cell of each gene, so that a gene that stands twice in a
+    row is noticed. Returns the first such row, -1 if none.
     """
     for row in range(len(indptr) - 1):
         local = first_id + row
@@ -48,7 +48,7 @@ def scatter_postings(  # type: ignore[no-untyped-def]
                 last_id[gene] = local
                 at = cursor[gene]
                 ids[at] = local
-                values[at] = stored[i]
+                values[at] = data[i]
                 cursor[gene] = at + 1
     return -1
 
@@ -57,10 +57,9 @@ def scatter_postings(  # type: ignore[no-untyped-def]
 def gene_statistics(indptr, indices, data, gene_of_column, n_cells, total, maximum):  # type: ignore[no-untyped-def]
     """Add a chunk to per-gene statistics: detecting cells (int64), sum (float64), maximum (float32).
 
-    Returns the absolute sum of all values, of the values below the normal float16 range, and whether one
-    is negative.
+    Returns whether a value is negative.
     """
-    mass, small, negative = 0.0, 0.0, False
+    negative = False
     for row in range(len(indptr) - 1):
         for i in range(indptr[row], indptr[row + 1]):
             value = data[i]
@@ -69,25 +68,34 @@ def gene_statistics(indptr, indices, data, gene_of_column, n_cells, total, maxim
                 n_cells[gene] += 1
                 total[gene] += value
                 maximum[gene] = max(maximum[gene], value)
-                mass += abs(value)
-                if abs(value) < 6.103515625e-05:  # 2**-14: float16 loses precision below
-                    small += abs(value)
                 negative |= value < 0
-    return mass, small, negative
+    return negative
+
+
+@njit(nogil=True, cache=True)
+def gene_magnitudes(chunk_starts, values):  # type: ignore[no-untyped-def]
+    """Largest absolute value of each gene's postings, float32 (n_genes,); arrays as for `encode_genes`."""
+    n_chunks, n_genes = chunk_starts.shape[0], chunk_starts.shape[1] - 1
+    largest = np.zeros(n_genes, np.float32)
+    for c in range(n_chunks):
+        for gene in range(n_genes):
+            for i in range(chunk_starts[c, gene], chunk_starts[c, gene + 1]):
+                largest[gene] = max(largest[gene], abs(values[i]))
+    return largest
 
 
 @njit(nogil=True)
-def _write_list(address, count, value_bytes, ids, values, starts, ends):  # type: ignore[no-untyped-def]
+def _write_list(address, count, value_bytes, scale, ids, values, starts, ends):  # type: ignore[no-untyped-def]
     id_out = view(address + np.uint64(count * value_bytes), count, np.uint16)
     n = 0
     if value_bytes == 2:
         halves = view(address, count, np.uint16)
         for c in range(len(starts)):
             for i in range(starts[c], ends[c]):
-                halves[n], id_out[n] = values[i], ids[i]
+                halves[n], id_out[n] = float_to_half(values[i] * scale), ids[i]
                 n += 1
     else:
-        singles = view(address, count, np.uint32)
+        singles = view(address, count, np.float32)
         for c in range(len(starts)):
             for i in range(starts[c], ends[c]):
                 singles[n], id_out[n] = values[i], ids[i]
@@ -95,7 +103,7 @@ def _write_list(address, count, value_bytes, ids, values, starts, ends):  # type
 
 
 @njit(nogil=True)
-def _write_bitmap(address, n_cells, value_bytes, ids, values, starts, ends):  # type: ignore[no-untyped-def]
+def _write_bitmap(address, n_cells, value_bytes, scale, ids, values, starts, ends):  # type: ignore[no-untyped-def]
     n_masks = (n_cells + 31) // 32
     masks = view(address, n_masks, np.uint32)
     after = address + np.uint64(4 * n_masks)
@@ -104,20 +112,20 @@ def _write_bitmap(address, n_cells, value_bytes, ids, values, starts, ends):  # 
         for i in range(starts[c], ends[c]):
             masks[ids[i] >> 5] |= np.uint32(1) << np.uint32(ids[i] & 31)
             if value_bytes == 2:
-                view(after, n + 1, np.uint16)[n] = values[i]
+                view(after, n + 1, np.uint16)[n] = float_to_half(values[i] * scale)
             else:
-                view(after, n + 1, np.uint32)[n] = values[i]
+                view(after, n + 1, np.float32)[n] = values[i]
             n += 1
 
 
 @njit(nogil=True)
-def _write_full(address, n_cells, value_bytes, ids, values, starts, ends):  # type: ignore[no-untyped-def]
+def _write_full(address, n_cells, value_bytes, scale, ids, values, starts, ends):  # type: ignore[no-untyped-def]
     for c in range(len(starts)):
         for i in range(starts[c], ends[c]):
             if value_bytes == 2:
-                view(address, n_cells, np.uint16)[ids[i]] = values[i]
+                view(address, n_cells, np.uint16)[ids[i]] = float_to_half(values[i] * scale)
             else:
-                view(address, n_cells, np.uint32)[ids[i]] = values[i]
+                view(address, n_cells, np.float32)[ids[i]] = values[i]
 
 
 @njit(nogil=True, cache=True)
@@ -134,12 +142,13 @@ def encode_genes(  # type: ignore[no-untyped-def]
         gene, entry = genes[e], entries[e]
         count = np.int64(entry & np.uint64(0xFFFF)) + 1
         kind = np.int64((entry >> np.uint64(16)) & np.uint64(3))
+        scale = np.float32(1 / SCALES[np.int64((entry >> np.uint64(18)) & np.uint64(0xFF))])
         starts, ends = chunk_starts[:, gene], chunk_starts[:, gene + 1]
         if kind == LIST:
-            _write_list(address, count, value_bytes, ids, values, starts, ends)
+            _write_list(address, count, value_bytes, scale, ids, values, starts, ends)
         elif kind == BITMAP:
-            _write_bitmap(address, n_cells, value_bytes, ids, values, starts, ends)
+            _write_bitmap(address, n_cells, value_bytes, scale, ids, values, starts, ends)
         else:
-            _write_full(address, n_cells, value_bytes, ids, values, starts, ends)
+            _write_full(address, n_cells, value_bytes, scale, ids, values, starts, ends)
         checks[e] = checksum(view(address, sizes[e] // 4, np.uint32), entry_seed(gene, entry))
         address += np.uint64(sizes[e])
