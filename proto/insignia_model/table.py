@@ -56,6 +56,35 @@ class Column:
         """Integer column without missing values."""
         return cls("integer", np.asarray(values, dtype=np.int64))
 
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> Column:
+        """Column of the kind that the Python values (None: missing) have; mixed ones become text."""
+        kinds = {type(value) for value in values if value is not None}
+        missing = np.array([value is None for value in values], np.bool_)
+        if kinds == {bool}:
+            return cls("bool", np.array([bool(v) for v in values]), missing=missing)
+        if kinds == {int}:
+            return cls("integer", np.array([v or 0 for v in values], np.int64), missing=missing)
+        if kinds and kinds <= {int, float}:
+            return cls.numbers(np.array([np.nan if v is None else v for v in values], np.float64))
+        return cls.text([None if v is None else str(v) for v in values])
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Column:
+        """Values at ``rows``, in their order; a dictionary keeps the names that are left, if these are few."""
+        values = self.values[rows]
+        if self.kind == "category" and len(self.dictionary) > len(rows):
+            used, codes = np.unique(values, return_inverse=True)
+            n_missing = int(len(used) > 0 and used[0] < 0)
+            names = tuple(self.dictionary[code] for code in used[n_missing:].tolist())
+            return Column("category", (codes - n_missing).astype(np.int32), names)
+        missing = None if self.missing is None else self.missing[rows]
+        return Column(self.kind, values, self.dictionary, missing)
+
+    def head(self, n_rows: int) -> Column:
+        """First ``n_rows`` values (views)."""
+        missing = None if self.missing is None else self.missing[:n_rows]
+        return Column(self.kind, self.values[:n_rows], self.dictionary, missing)
+
     def to_list(self) -> list[Any]:
         """Python values, None where missing. A float32 becomes the shortest float that denotes it."""
         if self.kind == "category":
@@ -76,7 +105,8 @@ class Column:
         import pandas as pd
 
         if self.kind == "category":
-            return pd.Series(pd.Categorical.from_codes(self.values, list(self.dictionary)))
+            codes: npt.NDArray[np.int32] = self.values
+            return pd.Series(pd.Categorical.from_codes(codes, pd.Index(list(self.dictionary))))
         if self.missing is not None and self.missing.any():
             array = {"integer": pd.arrays.IntegerArray, "bool": pd.arrays.BooleanArray}[self.kind]
             return pd.Series(array(self.values, self.missing))
@@ -106,3 +136,37 @@ class Table:
         import pandas as pd
 
         return pd.DataFrame({name: column.to_series() for name, column in self.columns.items()})
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> Column:
+        """Column of the kind that the Python values (None: missing) have; mixed ones become text."""
+        kinds = {type(value) for value in values if value is not None}
+        missing = np.array([value is None for value in values], np.bool_)
+        if kinds == {bool}:
+            return cls("bool", np.array([bool(v) for v in values]), missing=missing)
+        if kinds == {int}:
+            return cls("integer", np.array([v or 0 for v in values], np.int64), missing=missing)
+        if kinds and kinds <= {int, float}:
+            return cls.numbers(np.array([np.nan if v is None else v for v in values], np.float64))
+        return cls.text([None if v is None else str(v) for v in values])
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Column:
+        """Values at ``rows``, in their order; a dictionary keeps the names that are left, if these are few."""
+        values = self.values[rows]
+        if self.kind == "category" and len(self.dictionary) > len(rows):
+            used, codes = np.unique(values, return_inverse=True)
+            n_missing = int(len(used) > 0 and used[0] < 0)
+            names = tuple(self.dictionary[code] for code in used[n_missing:].tolist())
+            return Column("category", (codes - n_missing).astype(np.int32), names)
+        missing = None if self.missing is None else self.missing[rows]
+        return Column(self.kind, values, self.dictionary, missing)
+
+    def head(self, n_rows: int) -> Table:
+        """First ``n_rows`` rows."""
+        return Table({name: column.head(n_rows) for name, column in self.columns.items()})
+
+    def _repr_html_(self, max_rows: int = 20) -> str:
+        """Show the first rows in a notebook, and how many more there are."""
+        more = len(self) - max_rows
+        shown = str(self.head(max_rows).to_frame().to_html(index=False, na_rep=""))
+        return shown + (f"<p>and {more:,} more rows</p>" if more > 0 else "")

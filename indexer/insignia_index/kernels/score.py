@@ -13,7 +13,7 @@ from numba import njit
 from insignia_index.format.layout import BITMAP, FULL, LIST
 from insignia_index.kernels.containers import add_bitmap, add_bitmaps, add_full, add_list
 from insignia_index.kernels.expand import GENES
-from insignia_index.kernels.memory import HAS_EXPAND, popcount, view
+from insignia_index.kernels.memory import HAS_EXPAND, popcount, prefetch, view
 
 #: Columns of a block table.
 WORDS, RANKS, N_WORDS, ENTRIES, CHECKS, N_ENTRIES, PAYLOAD, PAYLOAD_BYTES, N_CELLS, FIRST_ROW = range(10)
@@ -24,6 +24,9 @@ SCALES = 2.0 ** -(np.arange(256.0) - 128)
 
 #: Cells of a scores buffer: any uint16 id, and a vector's width more.
 BUFFER_CELLS = 65_536 + 64
+
+#: Of a container that is next but one. Hardware sees a stream after a few lines; most containers end before.
+PREFETCH_BYTES = 4096
 
 #: Columns of the statistics of a slot (the part of a replicate unit that lies in one block).
 SUM, SUM_OF_SQUARES, MAXIMUM = range(3)
@@ -84,6 +87,8 @@ def _add_block(row, counts, found, found_weights, no_bits, scores, is_half):  # 
         addresses = np.empty(GENES, np.uint64)
         weights = np.empty(GENES, found_weights.dtype)
         for first in range(0, n_bitmaps, GENES):
+            for i in range(first + GENES, min(first + 2 * GENES, n_bitmaps)):
+                prefetch(np.uint64(found[BITMAP, i, 0]), min(PREFETCH_BYTES, n_cells // 8 + 2 * found[BITMAP, i, 1]))
             for i in range(GENES):
                 # the last step is filled up with an empty bitmap, which adds 0
                 used = first + i < n_bitmaps
@@ -94,6 +99,8 @@ def _add_block(row, counts, found, found_weights, no_bits, scores, is_half):  # 
         for i in range(n_bitmaps):
             add_bitmap(scores, np.uint64(found[BITMAP, i, 0]), n_cells, found_weights[BITMAP, i], is_half)
     for i in range(n_lists):
+        if i + 2 < n_lists:
+            prefetch(np.uint64(found[LIST, i + 2, 0]), min(PREFETCH_BYTES, 4 * found[LIST, i + 2, 1]))
         address, count = np.uint64(found[LIST, i, 0]), found[LIST, i, 1]
         add_list(scores, address, count, found_weights[LIST, i], is_half)
 
@@ -111,18 +118,11 @@ def _slot_statistics(scores, codes, statistics):  # type: ignore[no-untyped-def]
                 statistics[slot, MAXIMUM] = score
 
 
-@njit(nogil=True, cache=True)
-def score_blocks(  # type: ignore[no-untyped-def]
-    table, blocks, genes, weights, divisor, is_half, buffer, found, found_weights, no_bits,
-    out, codes, slot_starts, statistics,
+@njit(nogil=True, error_model="numpy", inline="always")  # Python's checks each division, so it stays scalar
+def _score_blocks(  # type: ignore[no-untyped-def]
+    table, blocks, genes, weights, divisor, buffer, found, found_weights, no_bits,
+    out, codes, slot_starts, statistics, is_half,
 ):  # fmt: skip
-    """Score the blocks listed in ``blocks`` (indices into ``table``).
-
-    genes (n,) int64 and weights (n,) run in parallel, in gene order; ``divisor`` turns the sum into the
-    aggregate. ``buffer`` (BUFFER_CELLS,) must come in as zeros and is left so. Writes each cell's score at
-    its row of ``out`` (n_cells of the atlas,), and the statistics of its block's slots
-    (rows slot_starts[b]:slot_starts[b + 1] of ``statistics``; a maximum comes in as -inf).
-    """
     for b in blocks:
         row = table[b]
         counts = _containers_of_block(row, genes, weights, found, found_weights)
@@ -135,3 +135,36 @@ def score_blocks(  # type: ignore[no-untyped-def]
         _slot_statistics(
             block_scores, codes[first : first + n_cells], statistics[slot_starts[b] : slot_starts[b + 1]]
         )
+
+
+# Two entry points rather than a flag: the compiler drops the other value type's branches from the loops.
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def score_blocks_half(  # type: ignore[no-untyped-def]
+    table, blocks, genes, weights, divisor, buffer, found, found_weights, no_bits,
+    out, codes, slot_starts, statistics,
+):  # fmt: skip
+    """Score the blocks listed in ``blocks`` (indices into ``table``).
+
+    genes (n,) int64 and weights (n,) run in parallel, in gene order; ``divisor`` turns the sum into the
+    aggregate. ``buffer`` (BUFFER_CELLS,) must come in as zeros and is left so. Writes each cell's score at
+    its row of ``out`` (n_cells of the atlas,), and the statistics of its block's slots
+    (rows slot_starts[b]:slot_starts[b + 1] of ``statistics``; a maximum comes in as -inf).
+    """
+    _score_blocks(
+        table, blocks, genes, weights, divisor, buffer, found, found_weights, no_bits,
+        out, codes, slot_starts, statistics, True,
+    )  # fmt: skip
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def score_blocks_single(  # type: ignore[no-untyped-def]
+    table, blocks, genes, weights, divisor, buffer, found, found_weights, no_bits,
+    out, codes, slot_starts, statistics,
+):  # fmt: skip
+    """As `score_blocks_half`, for float32 values and float64 scores."""
+    _score_blocks(
+        table, blocks, genes, weights, divisor, buffer, found, found_weights, no_bits,
+        out, codes, slot_starts, statistics, False,
+    )  # fmt: skip

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from insignia_index.search.finalise import value_column
 from insignia_index.snapshot import Snapshot
 from insignia_model.table import Column, Table
 
@@ -40,7 +38,7 @@ def _field(snapshot: Snapshot, field: str, places: list[tuple[int, int]]) -> Col
     studies = {study: snapshot.column(study, field) for study in {study for study, _ in places}}
     kinds = {column.kind for column in studies.values() if column is not None}
     if kinds <= {"category"}:
-        return Column.text(list(_categories(studies, places)))
+        return Column.text(_category_names(studies, places))
     if kinds == {"number"}:
         dtypes = [c.values.dtype for c in studies.values() if c is not None]
         values = np.full(len(places), np.nan, np.result_type(*dtypes))
@@ -48,16 +46,23 @@ def _field(snapshot: Snapshot, field: str, places: list[tuple[int, int]]) -> Col
             if (column := studies[study]) is not None:
                 values[i] = column.values[row]
         return Column("number", values)
-    return value_column([_value(studies[study], row) for study, row in places])
+    return Column.of([_value(studies[study], row) for study, row in places])
 
 
-def _categories(
-    studies: dict[int, Column | None], places: list[tuple[int, int]]
-) -> Iterable[str | None]:
+def _category_names(studies: dict[int, Column | None], places: list[tuple[int, int]]) -> list[str | None]:
+    """Names of a category field; the loop that a search of 100 cells runs through once a field."""
+    readers = {
+        study: (column.values.item, column.dictionary) for study, column in studies.items() if column is not None
+    }
+    names: list[str | None] = []
     for study, row in places:
-        column = studies[study]
-        code = -1 if column is None else column.values.item(row)
-        yield column.dictionary[code] if column is not None and code >= 0 else None
+        if study not in readers:
+            names.append(None)
+            continue
+        code_at, dictionary = readers[study]
+        code = code_at(row)
+        names.append(None if code < 0 else dictionary[code])
+    return names
 
 
 def _value(column: Column | None, row: int) -> Any:

@@ -68,8 +68,8 @@ def search(
     quantiles = group_quantiles(snapshot, grouping, scores) if request.quantiles else None
     session.buffers.give("scores", scores)
     cells = cell_table(snapshot, locate(snapshot, selection.top_rows), selection.top_scores)
-    groups = units.group_table(request.group_by, quantiles, query.measured)
-    samples = units.sample_table(request.group_by, [study.study for study in snapshot.studies])
+    groups = units.group_table(quantiles, query.measured)
+    samples = units.sample_table()
     return SearchResult(
         engine=NAME,
         aggregate=request.aggregate,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ class Units:
 
     def __init__(self, grouping: Grouping, statistics: Floats, slot_hits: Ints, min_cells: int) -> None:
         self.grouping = grouping
-        n_units, n_groups = len(grouping.unit_group), len(grouping.groups)
+        n_units, n_groups = len(grouping.unit_group), grouping.n_groups
         unit, group = grouping.slot_unit, grouping.unit_group
         self.n_cells = _total(unit, grouping.slot_cells, n_units)
         self.n_hits = _total(unit, slot_hits, n_units)
@@ -42,7 +41,7 @@ class Units:
         self.group_squares = _total(slot_group, statistics[:, SUM_OF_SQUARES], n_groups)
         self.group_max = np.full(n_groups, -np.inf)
         np.maximum.at(self.group_max, slot_group, statistics[:, MAXIMUM])
-        named = np.array([name is not None for name in grouping.unit_sample], np.bool_)
+        named = grouping.unit_names["sample"].values >= 0
         #: units that count as replicates
         self.replicates = np.flatnonzero(named & (self.n_cells >= min_cells))
         #: groups with a cell that passes, highest hit fraction first
@@ -50,9 +49,7 @@ class Units:
         fraction = self.group_hits[present] / self.group_cells[present]
         self.order = present[np.lexsort((-self.group_cells[present], -fraction))]
 
-    def group_table(
-        self, group_by: Sequence[str], quantiles: Floats | None, measured: npt.NDArray[np.int64]
-    ) -> Table:
+    def group_table(self, quantiles: Floats | None, measured: Ints) -> Table:
         """One row per group; ``quantiles`` float64 (n_groups, 2): median and p90, if asked for."""
         order = self.order
         n_cells, mean = self.group_cells[order], self.group_sum[order] / self.group_cells[order]
@@ -60,7 +57,7 @@ class Units:
         with np.errstate(invalid="ignore", divide="ignore"):
             sd = np.where(n_cells > 1, np.sqrt(np.maximum(squares, 0) / (n_cells - 1)), np.nan)
         n_samples, sample_mean, sample_median = self._sample_summary()
-        columns = self._key_columns(group_by, order) | {
+        columns = self._keys(order) | {
             "n_cells": Column.integers(n_cells),
             "n_hits": Column.integers(self.group_hits[order]),
             "hit_fraction": Column.numbers(self.group_hits[order] / n_cells),
@@ -81,21 +78,19 @@ class Units:
             }
         )
 
-    def sample_table(self, group_by: Sequence[str], studies: Sequence[str]) -> Table:
+    def sample_table(self) -> Table:
         """One row per unit with a cell that passes, in the order of the groups, then of study and sample."""
         grouping = self.grouping
-        place = np.empty(len(grouping.groups), np.int64)
+        place = np.empty(grouping.n_groups, np.int64)
         place[self.order] = np.arange(len(self.order))
         units = np.flatnonzero(self.n_cells)
         units = units[np.argsort(place[grouping.unit_group[units]], kind="stable")]
         n_cells, n_hits = self.n_cells[units], self.n_hits[units]
-        keys = self._key_columns(group_by, grouping.unit_group[units])
+        names = {name: column.take(units) for name, column in grouping.unit_names.items()}
         return Table(
-            keys
+            self._keys(grouping.unit_group[units])
+            | names  # a group_by field of the same name says the same
             | {
-                # unless a group_by field already says it
-                "study": Column.text([studies[s] for s in grouping.unit_study[units].tolist()]),
-                "sample": Column.text([grouping.unit_sample[u] for u in units.tolist()]),
                 "n_cells": Column.integers(n_cells),
                 "n_hits": Column.integers(n_hits),
                 "hit_fraction": Column.numbers(n_hits / n_cells),
@@ -103,13 +98,12 @@ class Units:
             }
         )
 
-    def _key_columns(self, group_by: Sequence[str], groups: Ints) -> dict[str, Column]:
-        keys = [self.grouping.groups[g] for g in groups.tolist()]
-        return {field: value_column([key[i] for key in keys]) for i, field in enumerate(group_by)}
+    def _keys(self, groups: Ints) -> dict[str, Column]:
+        return {field: column.take(groups) for field, column in self.grouping.group_keys.items()}
 
     def _sample_summary(self) -> tuple[Ints, Floats, Floats]:
         """Per group: number of replicates, mean and median of their hit fractions (NaN without any)."""
-        n_groups, units = len(self.grouping.groups), self.replicates
+        n_groups, units = self.grouping.n_groups, self.replicates
         group = self.grouping.unit_group[units]
         fraction = self.n_hits[units] / self.n_cells[units]
         n_samples = np.bincount(group, minlength=n_groups)
@@ -127,7 +121,7 @@ class Units:
     def _genes_measured(self, measured: npt.NDArray[np.int64]) -> Ints:
         """Genes of the signature that every study of the group measured at the least."""
         used = np.flatnonzero(self.n_cells)
-        least = np.full(len(self.grouping.groups), np.iinfo(np.int64).max)
+        least = np.full(self.grouping.n_groups, np.iinfo(np.int64).max)
         np.minimum.at(least, self.grouping.unit_group[used], measured[self.grouping.unit_study[used]])
         return least
 
@@ -140,26 +134,13 @@ def group_quantiles(snapshot: Snapshot, grouping: Grouping, scores: npt.NDArray[
     slot = grouping.slot_starts[block] + grouping.codes[rows]
     group = grouping.unit_group[grouping.slot_unit[slot]]
     order = np.argsort(group, kind="stable")
-    counts = np.bincount(group, minlength=len(grouping.groups))
-    found = np.full((len(grouping.groups), 2), np.nan)
+    counts = np.bincount(group, minlength=grouping.n_groups)
+    found = np.full((grouping.n_groups, 2), np.nan)
     parts = np.split(scores[rows[order]].astype(np.float64), np.cumsum(counts)[:-1])
     for i, part in enumerate(parts):
         if len(part):
             found[i] = np.quantile(part, (0.5, 0.9))
     return found
-
-
-def value_column(values: Sequence[Any]) -> Column:
-    """Column of the kind that the values (None: missing) have; mixed ones become text."""
-    kinds = {type(value) for value in values if value is not None}
-    missing = np.array([value is None for value in values], np.bool_)
-    if kinds == {bool}:
-        return Column("bool", np.array([bool(v) for v in values]), missing=missing)
-    if kinds == {int}:
-        return Column("integer", np.array([v or 0 for v in values], np.int64), missing=missing)
-    if kinds and kinds <= {int, float}:
-        return Column.numbers(np.array([np.nan if v is None else v for v in values], np.float64))
-    return Column.text([None if v is None else str(v) for v in values])
 
 
 def _total(index: Ints, values: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:

@@ -28,8 +28,8 @@ class Grouping:
 
     ``codes`` int32 (n_cells,): slot of a cell within its block, -1 if it is filtered out.
     ``slot_starts`` int64 (n_blocks + 1,), ``slot_unit`` and ``slot_cells`` int64 (n_slots,).
-    ``unit_group``, ``unit_study`` int64 (n_units,); ``unit_sample``: names, None where missing.
-    ``groups``: tuples of values of the ``group_by`` fields. ``blocks``: those with a cell that passes.
+    ``unit_group``, ``unit_study`` int64 (n_units,); ``unit_names``: columns study and sample (n_units).
+    ``group_keys``: a column (n_groups) per ``group_by`` field. ``blocks``: those with a cell that passes.
     """
 
     codes: npt.NDArray[np.int32]
@@ -38,8 +38,9 @@ class Grouping:
     slot_cells: Ints
     unit_group: Ints
     unit_study: Ints
-    unit_sample: tuple[str | None, ...]
-    groups: tuple[tuple[Any, ...], ...]
+    unit_names: dict[str, Column]
+    group_keys: dict[str, Column]
+    n_groups: int
     blocks: Ints
 
     @property
@@ -81,8 +82,12 @@ def group_cells(snapshot: Snapshot, group_by: tuple[str, ...]) -> Grouping:
         slot_cells=np.empty(0, np.int64),
         unit_group=np.array([unit[0] for unit in units], np.int64),
         unit_study=np.array([unit[1] for unit in units], np.int64),
-        unit_sample=tuple(unit[2] for unit in units),
-        groups=tuple(groups),
+        unit_names={
+            "study": Column.text([snapshot.studies[unit[1]].study for unit in units]),
+            "sample": Column.text([unit[2] for unit in units]),
+        },
+        group_keys={field: Column.of([key[i] for key in groups]) for i, field in enumerate(group_by)},
+        n_groups=len(groups),
         blocks=np.arange(len(snapshot.table)),
     )
     return _counted(snapshot, grouping)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from insignia_index.cancel import CancelToken
 from insignia_index.format.layout import BLOCK_CELLS
 from insignia_index.kernels.expand import GENES
-from insignia_index.kernels.score import BUFFER_CELLS, MAXIMUM, score_blocks
+from insignia_index.kernels.score import BUFFER_CELLS, MAXIMUM, score_blocks_half, score_blocks_single
 from insignia_index.search.grouping import Grouping
 from insignia_index.search.plan import Query
 from insignia_index.search.tasks import Buffers, Threads, split
@@ -60,12 +60,13 @@ def score_all(
     statistics[:, MAXIMUM] = -np.inf
     dtype = score_dtype(value_bits)
     weights = query.weights.astype(dtype)
+    score_blocks = score_blocks_half if value_bits == 16 else score_blocks_single
     room = len(weights) + GENES
 
     def score(blocks: npt.NDArray[np.int64]) -> None:
         accumulator = work.buffers.take("accumulator", BUFFER_CELLS, dtype)
         score_blocks(
-            snapshot.table, blocks, query.gene_ids, weights, dtype(query.divisor), value_bits == 16, accumulator,
+            snapshot.table, blocks, query.gene_ids, weights, dtype(query.divisor), accumulator,
             np.empty((3, room, 2), np.int64), np.zeros((3, room), dtype), np.uint64(_NO_BITS.ctypes.data),
             out, grouping.codes, grouping.slot_starts, statistics,
         )  # fmt: skip
