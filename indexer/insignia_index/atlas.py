@@ -8,10 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from insignia_index.cancel import CancelToken
 from insignia_index.catalog.store import Store
 from insignia_index.describe import atlas_info, field_info, study_info
-from insignia_index.search.cells import cell_table
+from insignia_index.search.cells import Places
 from insignia_index.search.engine import Session, score_chunks, search
 from insignia_index.search.plan import Groupings, resolve
 from insignia_index.search.tasks import Buffers, Threads
@@ -166,14 +168,15 @@ class Atlas:
     def cells(self, ids: Iterable[CellId | tuple[str, str] | str]) -> Table:
         """Metadata of cells, named ``(study, cell_id)`` or ``"study:cell_id"``, in the order asked."""
         snapshot = self._session.snapshot
-        places = []
+        studies, rows = [], []
         for study, cell_id in map(CellId.of, ids):
             index = snapshot.study_index(study)
             row = snapshot.cell_ids(index).row_of(cell_id)
             if row is None:
                 raise CellNotFound(study, cell_id)
-            places.append((index, row))
-        return cell_table(snapshot, places)
+            studies.append(index)
+            rows.append(row)
+        return Places(snapshot, np.array(studies, np.int64), np.array(rows, np.int64)).table()
 
     def info(self) -> AtlasInfo:
         """The atlas as a whole."""

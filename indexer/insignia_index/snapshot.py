@@ -136,7 +136,11 @@ class Snapshot:
         dictionary = self._transaction.get(f"dictionary/{study.shard}/{field}") or b""
         if raw is None:
             raise AtlasCorrupt(self.atlas, f"field {field!r} of study {study.study!r} is missing")
-        return decode_column(record, raw, dictionary, study.n_cells)
+        try:
+            return decode_column(record, raw, dictionary, study.n_cells)
+        except (ValueError, UnicodeDecodeError) as error:
+            problem = f"field {field!r} of study {study.study!r} is damaged ({error})"
+            raise AtlasCorrupt(self.atlas, problem) from error
 
     def cell_ids(self, study: int) -> CellIds:
         """Cell ids of a study."""
@@ -147,6 +151,15 @@ class Snapshot:
                 raise AtlasCorrupt(self.atlas, f"the cell ids of study {record.study!r} are missing")
             self._cell_ids[study] = CellIds(raw, record.n_cells)
         return self._cell_ids[study]
+
+    def check_metadata(self, study: int) -> None:
+        """Decode cell ids and every column of a study; raises `AtlasCorrupt`."""
+        record = self.studies[study]
+        ids = self.cell_ids(study)
+        if len(ids) != record.n_cells or (record.n_cells and not ids[record.n_cells - 1]):
+            raise AtlasCorrupt(self.atlas, f"the cell ids of study {record.study!r} are damaged")
+        for field in record.fields:
+            self.column(study, field)
 
     def check_genes(self, gene_ids: npt.NDArray[np.int64]) -> None:
         """Check the containers of genes that nobody has asked for yet; raises `AtlasCorrupt`."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
+
+import numpy as np
 
 from insignia_model.errors import InvalidArgument
 
@@ -46,7 +49,7 @@ class Condition:
         if self.op.endswith("missing"):
             return f"{self.field} is {self.op}"
         sign = {"in": "=", "not in": "!="}.get(self.op, self.op)
-        return f"{self.field}{sign}{','.join(str(v) for v in self.values)}"
+        return f"{self.field}{sign}{','.join(_written(v) for v in self.values)}"
 
 
 WhereLike: TypeAlias = (
@@ -95,12 +98,15 @@ def is_missing(missing: bool = True) -> Comparison:
     return Comparison("missing" if missing else "not missing")
 
 
-_MISSING = re.compile(r"(.+?)\s+is\s+(not\s+)?missing\s*", re.IGNORECASE)
-_COMPARED = re.compile(r"([^=!<>]+?)\s*(!=|<=|>=|=|<|>)\s*(.*)", re.DOTALL)
+_MISSING = re.compile(r"([^=!<>]+?)\s+is\s+(not\s+)?missing\s*", re.IGNORECASE)
+_COMPARED = re.compile(r"([^=!<>]+?)\s*(!=|<=|>=|==?|<|>)\s*(.*)", re.DOTALL)
 
 
 def parse_condition(text: str) -> Condition:
-    """Condition from ``tissue=blood,lung``, ``tissue!=blood``, ``age>=40`` or ``disease is [not] missing``."""
+    """Condition from ``tissue=blood,lung``, ``tissue!=blood``, ``age>=40`` or ``disease is [not] missing``.
+
+    A value that holds a comma is put in double quotes, as in CSV: ``cell_type="T cell, CD4+",B cell``.
+    """
     if match := _MISSING.fullmatch(text):
         return Condition(match[1].strip(), "not missing" if match[2] else "missing")
     match = _COMPARED.fullmatch(text)
@@ -111,8 +117,8 @@ def parse_condition(text: str) -> Condition:
             "or 'FIELD is missing'",
         )
     field, sign, rest = match[1].strip(), match[2], match[3].strip()
-    if sign in ("=", "!="):
-        return Condition(field, "in" if sign == "=" else "not in", tuple(v.strip() for v in rest.split(",")))
+    if sign in ("=", "==", "!="):
+        return Condition(field, "not in" if sign == "!=" else "in", _values(field, rest))
     try:
         return Condition(field, sign, (float(rest),))
     except ValueError as error:
@@ -122,9 +128,36 @@ def parse_condition(text: str) -> Condition:
 def _bound(field: str, value: Value | Comparison | Iterable[Value]) -> Condition:
     if isinstance(value, Comparison):
         return Condition(field, value.op, value.values)
+    several = isinstance(value, Iterable) and not isinstance(value, str | bytes)
+    values: Iterable[object] = value if several else (value,)  # type: ignore[assignment]
+    return Condition(field, "in", tuple(_plain(field, v) for v in values))
+
+
+def _plain(field: str, value: object) -> Value:
+    """Give the Python value of a numpy scalar; refuse what no field can hold."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, str | float | int | bool):
-        return Condition(field, "in", (value,))
-    return Condition(field, "in", tuple(value))
+        return value
+    raise InvalidArgument(
+        f"where {field!r}",
+        f"{value!r} is not text, a number or a truth value; is_missing() asks for cells without a value",
+    )
+
+
+def _values(field: str, text: str) -> tuple[str, ...]:
+    if not text:
+        raise InvalidArgument(f"where {field!r}", "a value must follow the sign")
+    try:
+        (row,) = csv.reader([text], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError) as error:
+        raise InvalidArgument(f"where {field!r}", f"cannot read the values {text!r}: {error}") from error
+    return tuple(value.strip() for value in row)
+
+
+def _written(value: Value) -> str:
+    text = str(value)
+    return '"' + text.replace('"', '""') + '"' if not text or set(text) & set(',"\n\r') else text
 
 
 def _is_number(value: Value) -> bool:

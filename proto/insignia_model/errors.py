@@ -20,7 +20,9 @@
     │   ├── UnsupportedFormat    written by a version that this one cannot read
     │   └── StorageFull
     ├── InputError               a file to be indexed (one class per way it can be bad, in insignia_index)
-    └── ServiceError             reaching the server (insignia_client)
+    ├── ServiceError             reaching the server (insignia_client.errors has the ways)
+    │   └── Overloaded           the server has no room for the request; it may be sent again
+    └── MissingExtra             a part of Insignia that is not installed
 
 An error carries its data as attributes and as ``data`` (strings), so that it can cross a wire:
 ``reason`` names the class, `from_wire` builds it again.
@@ -55,8 +57,15 @@ class InsigniaError(Exception):
     @classmethod
     def _rebuilt(cls, message: str, data: dict[str, str]) -> Self:
         error = cls.__new__(cls)
-        InsigniaError.__init__(error, message, **data)
+        InsigniaError.__init__(error, message)
+        # data of another machine: it must not take the place of what every error has
+        error.data = dict(data)
+        error.__dict__ = data | error.__dict__
         return error
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # the classes' arguments differ, so that Exception's own way cannot make them again
+        return InsigniaError.from_wire, (self.reason, self.message, self.data), self.__dict__
 
 
 class RequestError(InsigniaError):
@@ -194,3 +203,24 @@ class InputError(InsigniaError):
 
 class ServiceError(InsigniaError):
     """The server could not be reached or failed."""
+
+
+class Overloaded(ServiceError):
+    """The queue of waiting requests is full; nothing was done."""
+
+    def __init__(self, max_queued: int) -> None:
+        super().__init__(
+            f"the server is busy: {max_queued:,} requests wait already; try again in a moment",
+            max_queued=max_queued,
+        )
+
+
+class MissingExtra(InsigniaError):
+    """A part of Insignia whose dependencies are not installed."""
+
+    def __init__(self, what: str, extra: str, module: str) -> None:
+        super().__init__(
+            f"{what} needs pip install 'insignia[{extra}]' (there is no module {module!r} yet)",
+            extra=extra,
+            module=module,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from pathlib import Path
 
 from insignia_model.errors import InvalidSignature
@@ -15,7 +16,7 @@ def read_gmt(path: str | Path) -> dict[str, Signature]:
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         text = raw.decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise InvalidSignature(str(path), f"cannot be read as GMT: {error}") from error
     signatures: dict[str, Signature] = {}
     for number, line in enumerate(text.splitlines(), start=1):

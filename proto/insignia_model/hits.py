@@ -73,4 +73,4 @@ class HitRule:
             raise InvalidArgument("hits", f"{text!r} is not KIND:NUMBER, such as percentile:95") from error
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.value:g}"
+        return f"{self.kind}:{repr(float(self.value)).removesuffix('.0')}"

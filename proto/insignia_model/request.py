@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from insignia_model.condition import Condition, WhereLike, conditions
@@ -44,7 +44,7 @@ class SearchRequest:
     k: int = 100
     where: tuple[Condition, ...] = ()
     group_by: tuple[str, ...] = ("study",)
-    hits: HitRule = HitRule()
+    hits: HitRule = field(default_factory=HitRule)
     aggregate: str = "mean"
     quantiles: bool = False
     min_cells: int = 10

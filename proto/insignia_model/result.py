@@ -14,6 +14,10 @@ from insignia_model.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
+
+#: Columns of a table of cells that are not metadata.
+CELL_COLUMNS = ("study", "cell_id", "score")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class SearchResult:
     ``group_table``: the ``group_by`` fields, n_cells, n_hits, hit_fraction, mean, sd, max, [median, p90,]
     n_samples, sample_hit_fraction_mean, sample_hit_fraction_median, n_genes_measured.
     ``sample_table``: one row per (group, study, sample): n_cells, n_hits, hit_fraction, mean.
+    ``min_cells``: samples with fewer cells are no replicate (they count in neither n_samples nor the plot).
     """
 
     engine: str
@@ -48,6 +53,7 @@ class SearchResult:
     group_table: Table
     sample_table: Table
     signature: str = "signature"
+    min_cells: int = 10
 
     @property
     def cells(self) -> pd.DataFrame:
@@ -64,24 +70,19 @@ class SearchResult:
         """One row per (group, study, sample)."""
         return self.sample_table.to_frame()
 
-    def plot(self, **options: Any) -> Any:
+    def plot(self, **options: Any) -> Figure:
         """Hit fraction per sample by group, boxes with points; returns the matplotlib figure.
 
         Needs the extra ``plot``. Options: see ``insignia_model.plot.sample_hit_fractions``.
         """
-        from insignia_model import plot
+        from insignia_model.plot import sample_hit_fractions
 
-        return plot.sample_hit_fractions(self, **options)
+        return sample_hit_fractions(self, **options)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that ``insignia search --format json`` prints."""
-        fixed = ("study", "cell_id", "score")
-        cells = [
-            {n: row.pop(n) for n in fixed} | {"metadata": row} for row in self.cell_table.rows()
-        ]
-        groups = [
-            {"group": {n: row.pop(n) for n in self.group_by}} | row for row in self.group_table.rows()
-        ]
+        cells = [{n: row.pop(n) for n in CELL_COLUMNS} | {"metadata": row} for row in self.cell_table.rows()]
+        groups = [{"group": {n: row.pop(n) for n in self.group_by}} | row for row in self.group_table.rows()]
         return {
             "engine": self.engine,
             "aggregate": self.aggregate,
@@ -98,7 +99,8 @@ class SearchResult:
     def _summary(self) -> str:
         cutoff = "none" if self.cutoff is None else f"{self.cutoff:.4g}"
         return (
-            f"{self.signature}: {self.n_hits:,} hits ({self.hits}, cut-off {cutoff}) among {self.n_cells:,} cells, "
+            f"{self.signature}: {self.n_hits:,} hits ({self.hits}, cut-off {cutoff}) "
+            f"among {self.n_cells:,} cells, "
             f"{len(self.genes.resolved)} genes used, {len(self.genes.missing)} missing, "
             f"engine {self.engine}, {self.elapsed_ms:.1f} ms"
         )
@@ -107,7 +109,7 @@ class SearchResult:
         return f"<SearchResult {self._summary()}>"
 
     def _repr_html_(self) -> str:
-        return f"<p>{html.escape(self._summary())}</p>" + str(self.groups.head(20).to_html(index=False))
+        return f"<p>{html.escape(self._summary())}</p>{self.group_table._repr_html_()}"
 
 
 @dataclass(frozen=True, slots=True)

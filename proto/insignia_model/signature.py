@@ -26,7 +26,9 @@ class Signature:
             if not isinstance(gene, str) or not gene.strip():
                 raise InvalidSignature(self.name, f"{gene!r} is not a gene name")
             if not math.isfinite(weight):
-                raise InvalidSignature(self.name, f"gene {gene!r} has the weight {weight}, which is not finite")
+                raise InvalidSignature(
+                    self.name, f"gene {gene!r} has the weight {weight}, which is not finite"
+                )
         if all(weight == 0 for weight in self.weights.values()):
             raise InvalidSignature(self.name, "every weight is 0")
 
@@ -43,6 +45,18 @@ class Signature:
         if isinstance(value, Mapping):
             return cls({_clean(gene): float(weight) for gene, weight in value.items()}, name)
         return cls({_clean(gene): 1.0 for gene in value}, name)
+
+    @classmethod
+    def parse(cls, text: str, name: str = "signature") -> Signature:
+        """Signature from ``GENE[:WEIGHT],...``, such as ``CD14,LYZ:2,CD3E:-1``."""
+        weights: dict[str, float] = {}
+        for item in filter(None, (part.strip() for part in text.split(","))):
+            gene, colon, weight = item.rpartition(":")
+            try:
+                weights[gene.strip() if colon else item] = float(weight) if colon else 1.0
+            except ValueError as error:
+                raise InvalidSignature(name, f"{item!r} is not GENE or GENE:WEIGHT") from error
+        return cls(weights, name)
 
     @property
     def genes(self) -> tuple[str, ...]:

@@ -39,11 +39,14 @@ class Column:
     @classmethod
     def text(cls, values: Sequence[str | None]) -> Column:
         """Category column of ``values``, dictionary in order of appearance."""
-        index: dict[str, int] = {}
-        codes = np.fromiter(
-            (-1 if v is None else index.setdefault(v, len(index)) for v in values), np.int32, len(values)
-        )
-        return cls("category", codes, tuple(index))
+        index: dict[str | None, int] = {name: i for i, name in enumerate(dict.fromkeys(values))}
+        names = tuple(index)
+        codes = np.fromiter(map(index.__getitem__, values), np.int32, len(values))
+        if None not in index:
+            return cls("category", codes, names)  # type: ignore[arg-type]
+        absent = index[None]
+        codes = np.where(codes == absent, -1, codes - (codes > absent)).astype(np.int32)
+        return cls("category", codes, tuple(name for name in names if name is not None))
 
     @classmethod
     def numbers(cls, values: npt.ArrayLike) -> Column:

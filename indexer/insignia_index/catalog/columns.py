@@ -47,7 +47,10 @@ def decode_column(
     """Column over the stored bytes (no copy but for bool and masks)."""
     values: npt.NDArray[Any] = np.frombuffer(raw, record.dtype, n_cells)
     if record.kind == "category":
-        return Column("category", values, unpack_text(dictionary))
+        names = unpack_text(dictionary)
+        if len(names) != record.n_values or (n_cells and not -1 <= values.min() <= values.max() < len(names)):
+            raise ValueError("a code is not in its dictionary")
+        return Column("category", values, names)
     if record.kind == "bool":
         return Column("bool", values == 1, missing=values == _BOOL_MISSING)
     if record.kind == "integer" and record.n_missing:
@@ -73,6 +76,7 @@ class CellIds:
     def __init__(self, raw: memoryview | bytes, n_cells: int) -> None:
         self._starts = np.frombuffer(raw, "<u4", n_cells + 1)
         self._run = memoryview(raw)[self._starts.nbytes :]
+        self._start = self._starts.item
 
     @staticmethod
     def encode(cell_ids: Sequence[str]) -> bytes:
@@ -85,7 +89,7 @@ class CellIds:
         return len(self._starts) - 1
 
     def __getitem__(self, row: int) -> str:
-        return str(self._run[self._starts[row] : self._starts[row + 1] - 1], "utf-8")
+        return str(self._run[self._start(row) : self._start(row + 1) - 1], "utf-8")
 
     def row_of(self, cell_id: str) -> int | None:
         """Row of a cell id, None if there is none."""

@@ -11,67 +11,65 @@ from insignia_index.snapshot import Snapshot
 from insignia_model.table import Column, Table
 
 
-def locate(snapshot: Snapshot, rows: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
-    """(study, row in the study) of rows of the snapshot."""
-    study = np.searchsorted(snapshot.study_starts, rows, side="right") - 1
-    return list(zip(study.tolist(), (rows - snapshot.study_starts[study]).tolist(), strict=True))
+class Places:
+    """Cells by study and row. Every search passes its best cells through here, field by field."""
+
+    def __init__(self, snapshot: Snapshot, study: npt.NDArray[np.int64], row: npt.NDArray[np.int64]) -> None:
+        self.snapshot = snapshot
+        used, self.which = np.unique(study, return_inverse=True)
+        self.studies: list[int] = used.tolist()
+        self.row = row
+        self._pairs = list(zip(self.which.tolist(), row.tolist(), strict=True))
+
+    @classmethod
+    def of_rows(cls, snapshot: Snapshot, rows: npt.NDArray[np.int64]) -> Places:
+        """Places of rows of the snapshot."""
+        study = np.searchsorted(snapshot.study_starts, rows, side="right") - 1
+        return cls(snapshot, study, rows - snapshot.study_starts[study])
+
+    def table(self, scores: npt.NDArray[Any] | None = None) -> Table:
+        """study, cell_id, [score,] and every metadata field of the cells, in their order."""
+        ids = [self.snapshot.cell_ids(study) for study in self.studies]
+        names = tuple(self.snapshot.studies[study].study for study in self.studies)
+        columns = {
+            "study": Column("category", self.which.astype(np.int32), names),
+            "cell_id": Column.text([ids[i][row] for i, row in self._pairs]),
+        }
+        if scores is not None:
+            columns["score"] = Column.numbers(scores.copy())
+        for field in self.snapshot.fields:
+            if field not in columns:
+                columns[field] = self._field(field)
+        return Table(columns)
+
+    def _field(self, field: str) -> Column:
+        columns = [self.snapshot.column(study, field) for study in self.studies]
+        kinds = {column.kind for column in columns if column is not None}
+        if kinds <= {"category"}:
+            return self._categories(columns)
+        if kinds == {"number"}:
+            values = np.full(len(self.row), np.nan, np.result_type(*(c.values.dtype for c in columns if c is not None)))
+            for i, column in enumerate(columns):
+                if column is not None:
+                    here = self.which == i
+                    values[here] = column.values[self.row[here]]
+            return Column("number", values)
+        return Column.of([_value(columns[i], row) for i, row in self._pairs])
+
+    def _categories(self, columns: list[Column | None]) -> Column:
+        code_at = [_no_code if column is None else column.values.item for column in columns]
+        names = [() if column is None else column.dictionary for column in columns]
+        found = [
+            names[i][code] if (code := code_at[i](row)) >= 0 else None  # type: ignore[operator]
+            for i, row in self._pairs
+        ]
+        return Column.text(found)
 
 
-def cell_table(
-    snapshot: Snapshot, places: list[tuple[int, int]], scores: npt.NDArray[Any] | None = None
-) -> Table:
-    """study, cell_id, [score,] and every metadata field of the cells at ``places``, in their order."""
-    ids = {study: snapshot.cell_ids(study) for study in {study for study, _ in places}}
-    columns = {
-        "study": Column.text([snapshot.studies[study].study for study, _ in places]),
-        "cell_id": Column.text([ids[study][row] for study, row in places]),
-    }
-    if scores is not None:
-        columns["score"] = Column.numbers(scores.copy())
-    for field in snapshot.fields:
-        if field not in columns:
-            columns[field] = _field(snapshot, field, places)
-    return Table(columns)
-
-
-def _field(snapshot: Snapshot, field: str, places: list[tuple[int, int]]) -> Column:
-    studies = {study: snapshot.column(study, field) for study in {study for study, _ in places}}
-    kinds = {column.kind for column in studies.values() if column is not None}
-    if kinds <= {"category"}:
-        return Column.text(_category_names(studies, places))
-    if kinds == {"number"}:
-        dtypes = [c.values.dtype for c in studies.values() if c is not None]
-        values = np.full(len(places), np.nan, np.result_type(*dtypes))
-        for i, (study, row) in enumerate(places):
-            if (column := studies[study]) is not None:
-                values[i] = column.values[row]
-        return Column("number", values)
-    return Column.of([_value(studies[study], row) for study, row in places])
-
-
-def _category_names(studies: dict[int, Column | None], places: list[tuple[int, int]]) -> list[str | None]:
-    """Names of a category field; the loop that a search of 100 cells runs through once a field."""
-    readers = {
-        study: (column.values.item, column.dictionary) for study, column in studies.items() if column is not None
-    }
-    names: list[str | None] = []
-    for study, row in places:
-        if study not in readers:
-            names.append(None)
-            continue
-        code_at, dictionary = readers[study]
-        code = code_at(row)
-        names.append(None if code < 0 else dictionary[code])
-    return names
+def _no_code(row: int) -> int:
+    """Code of a study that lacks the field."""
+    return -1
 
 
 def _value(column: Column | None, row: int) -> Any:
-    if column is None:
-        return None
-    part = Column(
-        column.kind,
-        column.values[row : row + 1],
-        column.dictionary,
-        None if column.missing is None else column.missing[row : row + 1],
-    )
-    return part.to_list()[0]
+    return None if column is None else column.take(np.array([row])).to_list()[0]

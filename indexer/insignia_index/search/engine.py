@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from insignia_index.cancel import CancelToken
-from insignia_index.search.cells import cell_table, locate
+from insignia_index.search.cells import Places
 from insignia_index.search.finalise import Units, count_hits, group_quantiles
 from insignia_index.search.grouping import Grouping
 from insignia_index.search.plan import Groupings, Query, plan_query
@@ -67,7 +67,7 @@ def search(
     units = Units(grouping, statistics, slot_hits, request.min_cells)
     quantiles = group_quantiles(snapshot, grouping, scores) if request.quantiles else None
     session.buffers.give("scores", scores)
-    cells = cell_table(snapshot, locate(snapshot, selection.top_rows), selection.top_scores)
+    cells = Places.of_rows(snapshot, selection.top_rows).table(selection.top_scores)
     groups = units.group_table(quantiles, query.measured)
     samples = units.sample_table()
     return SearchResult(

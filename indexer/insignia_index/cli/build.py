@@ -1,0 +1,95 @@
+"""``insignia build`` and ``insignia add``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from insignia_index.build.build import VALUE_DTYPES, BuildReport, build_atlas
+from insignia_index.build.inputs import InputFile
+from insignia_index.build.progress import BarProgress
+
+C = TypeVar("C", bound=Callable[..., Any])
+_PATH = click.Path(path_type=Path)
+
+
+def _inputs(command: C) -> C:
+    """Arguments and options that tell what to read and how."""
+    for option in (
+        click.option(
+            "--drop-field", "drop_fields", multiple=True, metavar="NAME", help="Metadata column to leave out."
+        ),
+        click.option("--genes-file", "genes", type=_PATH, metavar="FILE", help="For .npz: genes, one a line."),
+        click.option(
+            "--metadata",
+            type=_PATH,
+            metavar="FILE",
+            help="For .npz: CSV, TSV or Parquet, one row a cell, first column the cell ids.",
+        ),
+        click.option("--gene-field", metavar="NAME", help="Column of var with the gene symbols (else its index)."),
+        click.option("--sample-field", metavar="NAME", help="Column with the sample (else 'sample')."),
+        click.option(
+            "--study-field", metavar="NAME", help="Column with the study (else 'study'; else the file's name)."
+        ),
+        click.option("--study", metavar="NAME", help="All cells of the file are of this study."),
+        click.option("--layer", metavar="NAME", help="Layer with the attributions (else X)."),
+        click.option("--replace", is_flag=True, help="Replace studies that are there with other content."),
+        click.argument("files", nargs=-1, required=True, type=_PATH),
+        click.argument("atlas", type=_PATH),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_inputs
+@click.option(
+    "--value-dtype",
+    type=click.Choice(VALUE_DTYPES),
+    help="How attributions are stored; float32 is exact and takes twice the space. Fixed for good. [float16]",
+)
+def build(atlas: Path, value_dtype: str | None, **options: Any) -> None:
+    """Build an atlas from attribution files (.h5ad, .zarr, .npz).
+
+    If the atlas is there, studies that it lacks are added and unchanged ones left alone. Either all files
+    are published, as one revision, or nothing is.
+    """
+    _run(atlas, create=True, value_dtype=value_dtype, **options)
+
+
+@click.command()
+@_inputs
+def add(atlas: Path, **options: Any) -> None:
+    """Add studies to an atlas; it can be open, and served, meanwhile."""
+    _run(atlas, create=False, value_dtype=None, **options)
+
+
+def _run(
+    atlas: Path, *, create: bool, value_dtype: str | None, files: tuple[Path, ...], replace: bool, **how: Any
+) -> None:
+    inputs = [InputFile(path, **how) for path in files]
+    report = build_atlas(
+        atlas, inputs, value_dtype=value_dtype, create=create, replace=replace, progress=BarProgress()
+    )
+    click.echo(_summary(atlas, report))
+
+
+def _summary(atlas: Path, report: BuildReport) -> str:
+    done = [
+        f"{len(studies):,} {'study' if len(studies) == 1 else 'studies'} {what}"
+        for studies, what in (
+            (report.added, "added"),
+            (report.replaced, "replaced"),
+            (report.unchanged, "already there, unchanged"),
+        )
+        if studies
+    ]
+    if not report.added and not report.replaced:
+        return f"{atlas}: nothing to do: {', '.join(done)} (revision {report.revision})"
+    return (
+        f"{atlas}: {', '.join(done)}; {report.n_cells:,} cells, {report.n_postings:,} postings "
+        f"(revision {report.revision})"
+    )

@@ -1,0 +1,57 @@
+"""``insignia remove``, ``verify`` and ``info``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from insignia_index.atlas import Atlas
+from insignia_index.build.build import remove_studies
+from insignia_index.verify import verify_atlas
+
+_ATLAS = click.argument("atlas", type=click.Path(path_type=Path))
+
+
+@click.command()
+@_ATLAS
+@click.argument("studies", nargs=-1, required=True)
+def remove(atlas: Path, studies: tuple[str, ...]) -> None:
+    """Remove studies from an atlas; it can be open, and served, meanwhile."""
+    revision = remove_studies(atlas, studies)
+    click.echo(f"{atlas}: removed {', '.join(dict.fromkeys(studies))} (revision {revision})")
+
+
+@click.command()
+@_ATLAS
+def verify(atlas: Path) -> None:
+    """Read every byte of an atlas and compare it with its checksums."""
+    report = verify_atlas(atlas)
+    click.echo(f"{atlas}: {report.n_studies:,} studies, {report.size_bytes:,} bytes, all as they were written")
+
+
+@click.command()
+@_ATLAS
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def info(atlas: Path, form: str) -> None:
+    """Show what an atlas holds."""
+    with Atlas.open(atlas, threads=1) as opened:
+        about, studies = opened.info(), opened.studies()
+    if form == "json":
+        click.echo(json.dumps(asdict(about) | {"studies": [asdict(study) for study in studies]}))
+        return
+    click.echo(f"{atlas}: revision {about.revision}, format version {about.format_version}")
+    click.echo(f"  studies   {about.n_studies:>15,}")
+    click.echo(f"  samples   {about.n_samples:>15,}")
+    click.echo(f"  cells     {about.n_cells:>15,}")
+    click.echo(f"  genes     {about.n_genes:>15,}")
+    per_posting = about.size_bytes / max(1, about.n_postings)
+    click.echo(f"  postings  {about.n_postings:>15,}  ({about.value_dtype}{', signed' if about.signed else ''})")
+    click.echo(f"  bytes     {about.size_bytes:>15,}  ({per_posting:.2f} a posting)")
+    for study in studies:
+        click.echo(
+            f"  {study.study}: {study.n_cells:,} cells, {study.n_samples:,} samples, "
+            f"{study.n_genes_measured:,} genes, revision {study.revision}, from {study.source}"
+        )

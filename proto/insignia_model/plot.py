@@ -1,0 +1,179 @@
+"""Figures of results; needs the extra ``plot``."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from insignia_model.errors import InvalidArgument
+from insignia_model.optional import extra
+from insignia_model.result import SearchResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BOX = "#c9d7e8"
+INK = "#27496d"
+REFERENCE = "#b5482f"
+GREY = "#666666"
+GOLDEN = 0.6180339887  # its multiples, modulo 1, spread points evenly: a jitter that is the same every time
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group's name and the hit fractions (n_samples,) of its samples that are replicates."""
+
+    name: str
+    fractions: npt.NDArray[np.float64]
+
+    @property
+    def median(self) -> float:
+        """Median hit fraction of the samples."""
+        return float(np.median(self.fractions))
+
+
+def sample_hit_fractions(
+    result: SearchResult,
+    *,
+    ax: Axes | None = None,
+    max_groups: int = 50,
+    path: str | Path | None = None,
+) -> Figure:
+    """Hit fraction per sample by group: a box and a point per sample, highest median on top.
+
+    Samples with fewer cells than the search's ``min_cells`` are left out. ``max_groups``: only so many
+    groups are drawn, those of the highest medians. ``ax``: draw into these axes. ``path``: write the
+    figure (.png, .svg, .pdf). The dashed line is the share of hits among all cells.
+    """
+    if max_groups < 1:
+        raise InvalidArgument("max_groups", f"{max_groups} is below 1")
+    groups, n_without = replicated_groups(result)
+    drawn = groups[:max_groups]
+    if ax is None:
+        with extra("plot", "a plot"):
+            figure, ax = _new_figure(drawn)
+    else:
+        figure = ax.get_figure(root=True)  # type: ignore[assignment]
+    _draw(ax, drawn)
+    _label(ax, result, drawn, _left_out(len(groups) - len(drawn), n_without, result.min_cells))
+    if path is not None:
+        _write(figure, Path(path))
+    return figure
+
+
+def replicated_groups(result: SearchResult) -> tuple[list[Group], int]:
+    """Groups with a sample of ``min_cells`` cells or more, highest median first, and how many have none."""
+    table = result.sample_table
+    samples: dict[tuple[Any, ...], list[float]] = {}
+    for row in table.rows():
+        fractions = samples.setdefault(tuple(row[field] for field in result.group_by), [])
+        if row["n_cells"] >= result.min_cells:
+            fractions.append(row["hit_fraction"])
+    groups = [Group(_name(values), np.array(f)) for values, f in samples.items() if f]
+    if not groups:
+        raise InvalidArgument(
+            "min_cells", f"no sample has {result.min_cells} cells or more, so that there is nothing to draw"
+        )
+    groups.sort(key=lambda group: (-group.median, -float(group.fractions.mean()), group.name))
+    return groups, len(samples) - len(groups)
+
+
+def _name(values: Sequence[Any]) -> str:
+    text = " · ".join("missing" if value is None else str(value) for value in values) or "all cells"
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _new_figure(groups: list[Group]) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    class NotebookFigure(Figure):
+        """Figure that a notebook shows without pyplot's global state."""
+
+        def _repr_png_(self) -> bytes:
+            file = io.BytesIO()
+            self.savefig(file, format="png", dpi=120, bbox_inches="tight")
+            return file.getvalue()
+
+    height = 1.5 + 0.24 * max(len(groups), 2)  # inches: a line of text per group
+    figure = NotebookFigure(figsize=(8, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _draw(ax: Axes, groups: list[Group]) -> None:
+    places = np.arange(len(groups))
+    ax.boxplot(
+        [100 * group.fractions for group in groups],
+        positions=places,
+        orientation="horizontal",
+        widths=0.66,
+        manage_ticks=False,
+        showfliers=False,  # the points show them
+        patch_artist=True,
+        boxprops={"facecolor": BOX, "edgecolor": INK, "linewidth": 0.8},
+        whiskerprops={"color": INK, "linewidth": 0.8},
+        capprops={"color": INK, "linewidth": 0.8},
+        medianprops={"color": INK, "linewidth": 1.6},
+    )
+    for place, group in zip(places, groups, strict=True):
+        spread = (np.arange(1, len(group.fractions) + 1) * GOLDEN) % 1 - 0.5
+        ax.scatter(
+            100 * np.sort(group.fractions),
+            place + 0.44 * spread,
+            s=11,
+            color=INK,
+            alpha=0.7,
+            linewidths=0,
+            zorder=3,
+        )
+    # a $ in a name is no formula
+    ax.set_yticks(places, [f"{g.name}  (n = {len(g.fractions)})" for g in groups], parse_math=False)
+    ax.set_ylim(len(groups) - 0.4, -0.6)
+
+
+def _label(ax: Axes, result: SearchResult, groups: list[Group], left_out: str) -> None:
+    if result.n_cells:
+        share = 100 * result.n_hits / result.n_cells
+        ax.axvline(share, color=REFERENCE, linewidth=0.9, linestyle="--", zorder=1)
+        ax.annotate(
+            f"all cells: {share:.1f} %",
+            (share, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, 2),
+            textcoords="offset points",
+            color=REFERENCE,
+            fontsize="small",
+        )
+    largest = max(float(group.fractions.max()) for group in groups)
+    ax.set_xlim(-0.02 * max(100 * largest, 1), max(104 * largest, 1))
+    ax.set_xlabel(
+        f"hits in each sample, % of its cells (hits: {result.hits})" + (f"\n{left_out}" if left_out else "")
+    )
+    ax.set_title(result.signature, loc="left", fontweight="bold", fontsize=11, pad=18, parse_math=False)
+    ax.grid(axis="x", color="#e6e6e6", linewidth=0.7)
+    ax.set_axisbelow(True)
+    ax.tick_params(axis="y", length=0)
+    for side in ("top", "right", "left"):
+        ax.spines[side].set_visible(False)
+
+
+def _left_out(n_lower: int, n_without: int, min_cells: int) -> str:
+    notes = []
+    if n_lower:
+        notes.append(f"{n_lower} groups with lower medians")
+    if n_without:
+        notes.append(f"{n_without} groups without a sample of {min_cells} cells")
+    return "not shown: " + ", ".join(notes) if notes else ""
+
+
+def _write(figure: Figure, path: Path) -> None:
+    known = figure.canvas.get_supported_filetypes()
+    if path.suffix[1:].lower() not in known:
+        raise InvalidArgument("path", f"{path} must end in one of .{', .'.join(sorted(known))}")
+    figure.savefig(path, dpi=160, bbox_inches="tight")
