@@ -73,7 +73,7 @@ class Column:
         return cls.text([None if v is None else str(v) for v in values])
 
     def take(self, rows: npt.NDArray[np.int64]) -> Column:
-        """Values at ``rows``, in their order; a dictionary keeps the names that are left, if these are few."""
+        """Values at ``rows``, in their order; a dictionary that is longer keeps the names that are left."""
         values = self.values[rows]
         if self.kind == "category" and len(self.dictionary) > len(rows):
             used, codes = np.unique(values, return_inverse=True)
@@ -139,30 +139,6 @@ class Table:
         import pandas as pd
 
         return pd.DataFrame({name: column.to_series() for name, column in self.columns.items()})
-
-    @classmethod
-    def of(cls, values: Sequence[Any]) -> Column:
-        """Column of the kind that the Python values (None: missing) have; mixed ones become text."""
-        kinds = {type(value) for value in values if value is not None}
-        missing = np.array([value is None for value in values], np.bool_)
-        if kinds == {bool}:
-            return cls("bool", np.array([bool(v) for v in values]), missing=missing)
-        if kinds == {int}:
-            return cls("integer", np.array([v or 0 for v in values], np.int64), missing=missing)
-        if kinds and kinds <= {int, float}:
-            return cls.numbers(np.array([np.nan if v is None else v for v in values], np.float64))
-        return cls.text([None if v is None else str(v) for v in values])
-
-    def take(self, rows: npt.NDArray[np.int64]) -> Column:
-        """Values at ``rows``, in their order; a dictionary keeps the names that are left, if these are few."""
-        values = self.values[rows]
-        if self.kind == "category" and len(self.dictionary) > len(rows):
-            used, codes = np.unique(values, return_inverse=True)
-            n_missing = int(len(used) > 0 and used[0] < 0)
-            names = tuple(self.dictionary[code] for code in used[n_missing:].tolist())
-            return Column("category", (codes - n_missing).astype(np.int32), names)
-        missing = None if self.missing is None else self.missing[rows]
-        return Column(self.kind, values, self.dictionary, missing)
 
     def head(self, n_rows: int) -> Table:
         """First ``n_rows`` rows."""

@@ -1,0 +1,269 @@
+"""Values of `insignia_model` to messages of `insignia.v1`, and messages back to values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from insignia_model import (
+    AtlasInfo,
+    CellId,
+    Column,
+    Condition,
+    FieldInfo,
+    GeneReport,
+    HitRule,
+    ScoreChunk,
+    SearchRequest,
+    SearchResult,
+    Signature,
+    StudyInfo,
+    Table,
+)
+from insignia_model.condition import Value
+from insignia_proto.v1 import insignia_pb2 as pb
+
+AGGREGATE = {"mean": pb.AGGREGATE_MEAN, "sum": pb.AGGREGATE_SUM}
+AGGREGATE_NAME = {pb.AGGREGATE_UNSPECIFIED: "mean"} | {code: name for name, code in AGGREGATE.items()}
+OPERATOR = {
+    "in": pb.OPERATOR_IN,
+    "not in": pb.OPERATOR_NOT_IN,
+    "<": pb.OPERATOR_LESS,
+    "<=": pb.OPERATOR_LESS_EQUAL,
+    ">": pb.OPERATOR_GREATER,
+    ">=": pb.OPERATOR_GREATER_EQUAL,
+    "missing": pb.OPERATOR_MISSING,
+    "not missing": pb.OPERATOR_NOT_MISSING,
+}
+
+
+class Malformed(ValueError):
+    """A message that contradicts the protocol's comments."""
+
+
+# --- questions -------------------------------------------------------------------------------------
+
+
+def search_request(request: SearchRequest) -> pb.SearchRequest:
+    """Message of a search."""
+    return pb.SearchRequest(
+        signature=signature(request.signature),
+        k=request.k,
+        where=map(condition, request.where),
+        group_by=request.group_by,
+        hits=hit_rule(request.hits),
+        aggregate=AGGREGATE[request.aggregate],
+        quantiles=request.quantiles,
+        min_cells=request.min_cells,
+        min_coverage=request.min_coverage,
+    )
+
+
+def scores_request(request: SearchRequest, cell_ids: bool) -> pb.ScoresRequest:
+    """Message that asks for all scores: of ``request`` the parts that scores depend on."""
+    return pb.ScoresRequest(
+        signature=signature(request.signature),
+        where=map(condition, request.where),
+        aggregate=AGGREGATE[request.aggregate],
+        cell_ids=cell_ids,
+        min_coverage=request.min_coverage,
+    )
+
+
+def signature(value: Signature) -> pb.Signature:
+    """Message of a signature; weights are left out where all are 1."""
+    weights = value.weights.values()
+    return pb.Signature(
+        name=value.name, genes=value.genes, weights=() if all(w == 1 for w in weights) else weights
+    )
+
+
+def condition(value: Condition) -> pb.Condition:
+    """Message of a condition."""
+    return pb.Condition(
+        field=value.field, operator=OPERATOR[value.op], values=[_field_value(v) for v in value.values]
+    )
+
+
+def _field_value(value: Value) -> pb.Value:
+    if isinstance(value, bool):  # before int, whose subclass it is
+        return pb.Value(boolean=value)
+    if isinstance(value, int):
+        return pb.Value(integer=value)
+    return pb.Value(number=value) if isinstance(value, float) else pb.Value(text=value)
+
+
+def hit_rule(value: HitRule) -> pb.HitRule:
+    """Message of a hit rule: the oneof's names are the rule's kinds."""
+    number: Any = int(value.value) if value.kind == "top" else value.value
+    return pb.HitRule(**{value.kind: number})
+
+
+def cells_request(ids: Iterable[CellId]) -> pb.GetCellsRequest:
+    """Message that asks for the metadata of cells."""
+    return pb.GetCellsRequest(cells=[pb.CellId(study=study, cell_id=cell_id) for study, cell_id in ids])
+
+
+# --- answers ---------------------------------------------------------------------------------------
+
+
+def search_result(answer: pb.SearchResponse, request: SearchRequest) -> SearchResult:
+    """Result of ``request``."""
+    return SearchResult(
+        engine=answer.engine,
+        aggregate=AGGREGATE_NAME[answer.aggregate],
+        hits=answer.hits,
+        n_cells=answer.n_cells,
+        n_hits=answer.n_hits,
+        cutoff=answer.cutoff if answer.HasField("cutoff") else None,
+        elapsed_ms=answer.elapsed_ms,
+        genes=gene_report(answer.genes),
+        group_by=tuple(answer.group_by),
+        cell_table=table(answer.cells),
+        group_table=table(answer.groups),
+        sample_table=table(answer.samples),
+        signature=request.signature.name,
+        min_cells=request.min_cells,
+    )
+
+
+def gene_report(message: pb.GeneReport) -> GeneReport:
+    """What became of the genes."""
+    if len(message.asked) != len(message.used):
+        raise Malformed(f"{len(message.asked)} gene names but {len(message.used)} symbols")
+    return GeneReport(dict(zip(message.asked, message.used, strict=True)), tuple(message.missing))
+
+
+def score_chunk(message: pb.ScoresResponse) -> ScoreChunk:
+    """Scores of a run of cells."""
+    kind = message.WhichOneof("scores")
+    if kind is None:
+        raise Malformed("a message of scores without scores")
+    scores = _packed(getattr(message, kind), "<f4" if kind == "floats" else "<f8")
+    if message.rows:
+        rows = _array(message.rows, np.int64)
+    else:
+        rows = np.arange(message.first_row, message.first_row + len(scores), dtype=np.int64)
+    cell_ids = tuple(message.cell_ids)
+    if len(rows) != len(scores) or len(cell_ids) not in (0, len(scores)):
+        raise Malformed(f"{len(scores)} scores with {len(rows)} rows and {len(cell_ids)} cell ids")
+    return ScoreChunk(message.study, rows, scores, cell_ids)
+
+
+def atlas_info(answer: pb.GetAtlasResponse) -> AtlasInfo:
+    """What the atlas holds."""
+    return AtlasInfo(
+        format_version=answer.format_version,
+        revision=answer.revision,
+        n_studies=answer.n_studies,
+        n_samples=answer.n_samples,
+        n_cells=answer.n_cells,
+        n_genes=answer.n_genes,
+        n_postings=answer.n_postings,
+        size_bytes=answer.size_bytes,
+        value_dtype=answer.value_dtype,
+        signed=answer.signed,
+        engines=tuple(answer.engines),
+    )
+
+
+def studies(answer: pb.ListStudiesResponse) -> list[StudyInfo]:
+    """Studies in tie order."""
+    return [
+        StudyInfo(
+            study=s.study,
+            n_cells=s.n_cells,
+            n_samples=s.n_samples,
+            n_genes_measured=s.n_genes_measured,
+            n_postings=s.n_postings,
+            size_bytes=s.size_bytes,
+            revision=s.revision,
+            source=s.source,
+            signed=s.signed,
+        )
+        for s in answer.studies
+    ]
+
+
+def fields(answer: pb.ListFieldsResponse) -> list[FieldInfo]:
+    """Metadata fields over all studies."""
+    return [
+        FieldInfo(
+            field=f.field,
+            kind=f.kind,
+            n_studies=f.n_studies,
+            n_cells=f.n_cells,
+            n_values=f.n_values,
+            values=tuple((v.value, v.n_cells) for v in f.values),
+            minimum=f.minimum if f.HasField("minimum") else None,
+            maximum=f.maximum if f.HasField("maximum") else None,
+        )
+        for f in answer.fields
+    ]
+
+
+# --- tables ----------------------------------------------------------------------------------------
+
+
+def table(message: pb.Table) -> Table:
+    """Table of columns of equal length."""
+    columns = {c.name: column(c) for c in message.columns}
+    lengths = {name: len(c) for name, c in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise Malformed(f"columns of unequal length: {lengths}")
+    return Table(columns)
+
+
+def column(message: pb.Column) -> Column:
+    """Column of the kind that the oneof says."""
+    which = message.WhichOneof("values")
+    if which is None:
+        raise Malformed(f"column {message.name!r} has no values")
+    return COLUMNS[which](getattr(message, which))
+
+
+def _categories(message: pb.CategoryValues) -> Column:
+    dictionary = tuple(message.dictionary[:])  # the slice makes it a third faster
+    codes = _array(message.codes, np.int64)
+    if len(codes) and codes.max() > len(dictionary):
+        raise Malformed(f"code {codes.max()} is outside a dictionary of {len(dictionary)}")
+    return Column("category", (codes - 1).astype(np.int32), dictionary)
+
+
+def _masked(kind: str, dtype: type) -> Callable[[Any], Column]:
+    def decode(message: pb.IntegerValues | pb.BoolValues) -> Column:
+        values = _array(message.values, dtype)
+        if len(message.missing) not in (0, len(values)):
+            raise Malformed(f"{len(values)} values with {len(message.missing)} missing marks")
+        return Column(kind, values, missing=_array(message.missing, np.bool_) if message.missing else None)
+
+    return decode
+
+
+COLUMNS: dict[str, Callable[[Any], Column]] = {
+    "categories": _categories,
+    "floats": lambda message: Column("number", _packed(message, "<f4")),
+    "doubles": lambda message: Column("number", _packed(message, "<f8")),
+    "integers": _masked("integer", np.int64),
+    "bools": _masked("bool", np.bool_),
+}
+
+
+def _array(values: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Array of a repeated field, one by one; np.fromiter takes half the time of np.array."""
+    return np.fromiter(values, dtype, len(values))
+
+
+def _packed(message: pb.FloatValues | pb.DoubleValues, dtype: str) -> npt.NDArray[Any]:
+    """Array of ``values`` as one copy: on the wire a packed field is the array's bytes, little-endian.
+
+    65,536 floats take 0.03 ms, one by one 2 ms.
+    """
+    n, of_bytes = len(message.values), np.dtype(dtype)
+    if n == 0:
+        return np.empty(0, of_bytes.newbyteorder("="))
+    # the field comes first: its tag (one byte), its size in bytes (7 bits a byte), its bytes
+    offset = 1 + -(-(n * of_bytes.itemsize).bit_length() // 7)
+    return np.frombuffer(message.SerializeToString(), of_bytes, n, offset).astype(of_bytes.newbyteorder("="))

@@ -1,0 +1,193 @@
+"""`insignia search`: best cells and hit statistics of a signature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from insignia_model import SearchRequest, SearchResult, Table
+from insignia_model.result import CELL_COLUMNS
+
+from insignia_client.cli import options, render
+from insignia_client.cli.backend import open_backend
+from insignia_client.cli.output import chosen_format, problems_of, write_text
+from insignia_client.cli.render import Shown
+
+TABLES = ("groups", "cells", "samples")
+#: What a table shows for people; --format csv and json have everything.
+MOST_GROUPS = 40
+MOST_CELLS = 10
+
+#: Statistics of a group: column, heading, how it is written.
+STATISTICS: tuple[tuple[str, str, Callable[[Any], str] | None], ...] = (
+    ("n_cells", "cells", None),
+    ("n_hits", "hits", None),
+    ("hit_fraction", "hit %", render.percent),
+    ("mean", "mean", None),
+    ("sd", "sd", None),
+    ("median", "median", None),
+    ("p90", "p90", None),
+    ("max", "max", None),
+    ("n_samples", "samples", None),
+    ("sample_hit_fraction_mean", "mean hit %", render.percent),
+    ("sample_hit_fraction_median", "median hit %", render.percent),
+)
+
+#: Fields that tell a biologist most about a cell, best first: parts of their names.
+TELLING = ("cell_type", "celltype", "tissue", "disease", "condition", "treatment", "sample", "donor", "sex")
+
+
+@click.command(short_help="Best cells and hit statistics of a signature.")
+@options.source
+@options.signature
+@options.question
+@click.option("-k", "k", default=100, show_default=True, metavar="N", help="Number of best cells.")
+@click.option(
+    "--group-by",
+    multiple=True,
+    default=["study"],
+    show_default=True,
+    metavar="FIELD",
+    help="Field of the groups; several (or with commas): one group per tuple of values.",
+)
+@click.option(
+    "--hits",
+    default="percentile:95",
+    show_default=True,
+    metavar="RULE",
+    help="percentile:P, quantile:Q, value:SCORE, zscore:Z or top:N.",
+)
+@click.option("--quantiles", is_flag=True, help="Also median and 90th percentile of every group.")
+@click.option(
+    "--min-cells",
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Samples with fewer cells are no replicate.",
+)
+@options.output
+@click.option(
+    "--table",
+    "which",
+    type=click.Choice(TABLES),
+    help="Table that is printed; default for csv: groups.",
+)
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the samples' hits.")
+def search(**given: Any) -> None:
+    r"""Score every cell with a signature, and print the best cells and how many hits each group has.
+
+    \b
+      insignia search --server 127.0.0.1:50051 --genes ISG15,IFI6,IFIT1 --group-by cell_type
+      insignia search --atlas my.atlas --signature hallmark.gmt --name HALLMARK_HYPOXIA \
+          --where tissue=lung --hits zscore:2 --plot hypoxia.png
+    """
+    request, shape, out = _request(given), chosen_format(given["shape"], given["out"]), given["out"]
+    if given["which"] and shape == "json":
+        raise click.UsageError("--table is for --format table and csv; json has one object with all")
+    with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
+        result = backend.run(request)
+    write_text(_text(result, shape, given["which"]), out)
+    if plot := given["plot"]:
+        with problems_of("--plot", plot):
+            result.plot(path=plot)
+
+
+def _request(given: dict[str, Any]) -> SearchRequest:
+    return SearchRequest.of(
+        options.read_signature(given["genes"], given["gmt"], given["name"]),
+        k=given["k"],
+        where=given["where"],
+        group_by=[field for text in given["group_by"] for field in text.split(",") if field],
+        hits=given["hits"],
+        aggregate=given["aggregate"],
+        quantiles=given["quantiles"],
+        min_cells=given["min_cells"],
+        min_coverage=given["min_coverage"],
+    )
+
+
+def _text(result: SearchResult, shape: str, which: str | None) -> str:
+    if shape == "json":
+        return render.json_text(result.to_dict())
+    if shape == "csv":
+        table: Table = getattr(result, f"{(which or 'groups')[:-1]}_table")
+        return render.csv_text(table)
+    parts = {"groups": groups_text, "cells": cells_text, "samples": samples_text}
+    chosen = [parts[which]] if which else [groups_text, cells_text]
+    return "\n".join([summary_text(result), *(part(result) for part in chosen)])
+
+
+def summary_text(result: SearchResult) -> str:
+    """Lines above the tables: what was found, and which genes were not."""
+    missing = result.genes.missing
+    n_genes = len(result.genes.resolved)
+    genes = f"{n_genes:,} gene{'' if n_genes == 1 else 's'} used"
+    if missing:
+        names = ", ".join(missing[:10]) + (f" and {len(missing) - 10:,} more" if len(missing) > 10 else "")
+        genes += f", {len(missing):,} not in the atlas: {names}"
+    cutoff = "no cell passes the filter" if result.cutoff is None else f"score > {result.cutoff:.4g}"
+    return (
+        f"{result.signature}: {result.n_hits:,} of {result.n_cells:,} cells are hits "
+        f"({result.hits}: {cutoff})\n{genes}; {result.aggregate} score, engine {result.engine}, "
+        f"{result.elapsed_ms:.1f} ms\n"
+    )
+
+
+def groups_text(result: SearchResult) -> str:
+    """Groups in the order given: highest hit fraction first."""
+    table, n_genes = result.group_table.head(MOST_GROUPS), len(result.genes.resolved)
+    columns = [render.shown(table, field) for field in result.group_by]
+    columns += [
+        render.shown(table, name, heading, write)
+        for name, heading, write in STATISTICS
+        if name in table.columns
+    ]
+    columns.append(render.shown(table, "n_genes_measured", "genes", lambda n: f"{n}/{n_genes}"))
+    return _with_rest(columns, len(columns), len(result.group_table), "groups")
+
+
+def cells_text(result: SearchResult) -> str:
+    """Best cells, with the fields that tell most and fit."""
+    table = result.cell_table.head(MOST_CELLS)
+    columns = [render.shown(table, name) for name in (*CELL_COLUMNS, *_fields_to_show(result, table))]
+    return _with_rest(columns, len(CELL_COLUMNS), len(result.cell_table), "cells")
+
+
+def samples_text(result: SearchResult) -> str:
+    """Every sample of every group."""
+    table = result.sample_table
+    written = {
+        "hit_fraction": ("hit %", render.percent),
+        "n_cells": ("cells", None),
+        "n_hits": ("hits", None),
+    }
+    columns = [render.shown(table, name, *written.get(name, (None, None))) for name in table.columns]
+    return _with_rest(columns, len(columns), len(table), "samples")
+
+
+def _fields_to_show(result: SearchResult, table: Table) -> list[str]:
+    """Metadata fields of the cells: those of the groups, telling ones, other categories, numbers."""
+
+    def rank(name: str) -> tuple[int, int]:
+        column, lower = table[name], name.lower()
+        if name in result.group_by:
+            return 0, result.group_by.index(name)
+        telling = [place for place, part in enumerate(TELLING) if part in lower]
+        if telling:
+            return 1, telling[0]
+        return (2 if column.kind in ("category", "bool") else 3), 0
+
+    fields = [name for name in table.columns if name not in CELL_COLUMNS]
+    return sorted((f for f in fields if any(v is not None for v in table[f].to_list())), key=rank)
+
+
+def _with_rest(columns: list[Shown], n_always: int, n_rows: int, what: str) -> str:
+    fits = render.fitting(columns, n_always, render.width_of_output())
+    n_shown, notes = len(columns[0].texts), []
+    if n_rows > n_shown:
+        notes.append(f"{n_rows - n_shown:,} more {what}: --format csv --table {what}")
+    if len(fits) < len(columns):
+        notes.append(f"{len(columns) - len(fits)} more fields")
+    return render.text_table(fits) + (f"({'; '.join(notes)})\n" if notes else "")

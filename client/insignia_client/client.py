@@ -1,0 +1,208 @@
+"""The client for scripts and notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+from insignia_model import (
+    AtlasInfo,
+    CellId,
+    FieldInfo,
+    GeneReport,
+    HitRule,
+    ScoreChunk,
+    Scores,
+    SearchRequest,
+    SearchResult,
+    StudyInfo,
+    Table,
+)
+from insignia_model.condition import WhereLike
+from insignia_model.signature import SignatureLike
+from insignia_proto.v1.insignia_pb2_grpc import AtlasServiceStub
+
+from insignia_client import _calls
+from insignia_client._calls import Call, Wire
+from insignia_client.errors import ClientClosed
+
+T = TypeVar("T")
+
+
+class Client:
+    """Connection to an Insignia server: the methods of an embedded atlas, answered over gRPC.
+
+    >>> with Client("127.0.0.1:50051") as client:  # doctest: +SKIP
+    ...     result = client.search(["ISG15", "IFI6", "IFIT1"], group_by=["study", "cell_type"])
+    ...     result.groups
+
+    One client serves any number of threads. ``timeout_s`` bounds a call (every method takes its own);
+    the streams `scores` and `iter_scores` have a bound only if the call gives one, because their length
+    depends on the atlas and on the reader. ``retries``: how often a call that found no server, or no
+    room on it, is sent again, 0.1 s and more apart. ``credentials``: `grpc.ssl_channel_credentials()`
+    and the like; without them the connection is not encrypted.
+    """
+
+    def __init__(
+        self,
+        target: str = _calls.DEFAULT_TARGET,
+        *,
+        timeout_s: float | None = _calls.DEFAULT_TIMEOUT_S,
+        retries: int = _calls.DEFAULT_RETRIES,
+        max_message_bytes: int = _calls.DEFAULT_MESSAGE_BYTES,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self._wire = wire = Wire(target, timeout_s, retries, max_message_bytes)
+        self._info: AtlasInfo | None = None
+        # no connection yet: gRPC connects at the first call
+        self._channel: grpc.Channel | None = (
+            grpc.insecure_channel(target, wire.options)
+            if credentials is None
+            else grpc.secure_channel(target, credentials, wire.options)
+        )
+        self._stub = AtlasServiceStub(self._channel)
+
+    @property
+    def target(self) -> str:
+        """Address of the server."""
+        return self._wire.target
+
+    def search(
+        self,
+        signature: SignatureLike,
+        *,
+        k: int = 100,
+        where: WhereLike = None,
+        group_by: str | Sequence[str] = ("study",),
+        hits: HitRule | str | None = None,
+        aggregate: str = "mean",
+        quantiles: bool = False,
+        min_cells: int = 10,
+        min_coverage: float = 0.0,
+        timeout_s: float | None = None,
+    ) -> SearchResult:
+        """Best ``k`` cells, and hit statistics of every group over all cells that pass ``where``.
+
+        ``signature``: genes, {gene: weight} or a `Signature`. ``where``: {field: value | list | comparison}
+        or texts such as ``"tissue=blood,lung"``. ``hits``: a `HitRule` or its text, ``"percentile:95"``.
+        The other options: see `SearchRequest`.
+        """
+        request = SearchRequest.of(
+            signature,
+            k=k,
+            where=where,
+            group_by=group_by,
+            hits=hits,
+            aggregate=aggregate,
+            quantiles=quantiles,
+            min_cells=min_cells,
+            min_coverage=min_coverage,
+        )
+        return self.run(request, timeout_s=timeout_s)
+
+    def run(self, request: SearchRequest, *, timeout_s: float | None = None) -> SearchResult:
+        """Answer of a search that was made before."""
+        return self._ask(_calls.search(request), timeout_s)
+
+    def scores(
+        self,
+        signature: SignatureLike,
+        *,
+        where: WhereLike = None,
+        aggregate: str = "mean",
+        cell_ids: bool = False,
+        min_coverage: float = 0.0,
+        timeout_s: float | None = None,
+    ) -> Scores:
+        """Scores of all cells that pass ``where``, in (study, row) order, and what became of the genes."""
+        call = _calls.scores(signature, where, aggregate, cell_ids, min_coverage)
+        return _calls.collected(self._stream(call, timeout_s))
+
+    def iter_scores(
+        self,
+        signature: SignatureLike,
+        *,
+        where: WhereLike = None,
+        aggregate: str = "mean",
+        cell_ids: bool = False,
+        min_coverage: float = 0.0,
+        timeout_s: float | None = None,
+    ) -> Generator[ScoreChunk, None, None]:
+        """Scores as they come, in runs of cells of one study; closing the iterator ends the server's work."""
+        call = _calls.scores(signature, where, aggregate, cell_ids, min_coverage)
+        return self._chunks(self._stream(call, timeout_s))
+
+    def studies(self, *, timeout_s: float | None = None) -> list[StudyInfo]:
+        """Studies, in the order in which ties are broken."""
+        return self._ask(_calls.studies(), timeout_s)
+
+    def fields(self, max_values: int = 20, *, timeout_s: float | None = None) -> list[FieldInfo]:
+        """Metadata fields over all studies, each with its ``max_values`` commonest values."""
+        return self._ask(_calls.fields(max_values), timeout_s)
+
+    def resolve_genes(self, names: Sequence[str], *, timeout_s: float | None = None) -> GeneReport:
+        """What each gene name means to the atlas."""
+        return self._ask(_calls.resolve_genes(names), timeout_s)
+
+    def cells(
+        self, ids: Iterable[CellId | tuple[str, str] | str], *, timeout_s: float | None = None
+    ) -> Table:
+        """Metadata of cells, in the order asked; ``"study:cell_id"`` or ``(study, cell_id)``."""
+        return self._ask(_calls.cells(ids), timeout_s)
+
+    def info(self, *, timeout_s: float | None = None) -> AtlasInfo:
+        """What the atlas holds."""
+        self._info = self._ask(_calls.info(), timeout_s)
+        return self._info
+
+    def close(self) -> None:
+        """Give the connection back; calls under way fail."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return self._wire.shown("Client", self._info)
+
+    def _ask(self, call: Call[T], timeout_s: float | None) -> T:
+        send, seconds = self._method(call), self._wire.timeout(timeout_s)
+        try:
+            message = send(call.request, timeout=seconds)
+        except grpc.RpcError as error:
+            raise self._wire.failure(error, seconds) from error
+        return self._wire.read(call, message)
+
+    def _stream(self, call: Call[T], timeout_s: float | None) -> Generator[T, None, None]:
+        answer = self._method(call)(call.request, timeout=timeout_s)
+        try:
+            for message in answer:
+                yield self._wire.read(call, message)
+        except grpc.RpcError as error:
+            raise self._wire.failure(error, timeout_s) from error
+        finally:
+            answer.cancel()  # no effect on a stream that has ended
+
+    @staticmethod
+    def _chunks(
+        stream: Generator[tuple[ScoreChunk, GeneReport | None], None, None],
+    ) -> Generator[ScoreChunk, None, None]:
+        with closing(stream):
+            for chunk, _ in stream:
+                if len(chunk.scores):  # nothing but the gene report if no cell passes the filter
+                    yield chunk
+
+    def _method(self, call: Call[Any]) -> Any:
+        if self._channel is None:
+            raise ClientClosed(self.target)
+        return getattr(self._stub, call.method)

@@ -1,0 +1,84 @@
+"""What can go wrong between a client and its server; all other errors are those of an embedded atlas.
+
+::
+
+    ServiceError
+    ├── ServerUnavailable    nobody answers at the target, or the connection broke
+    ├── Overloaded           the server has no room for the request (insignia_model.errors)
+    ├── DeadlineExceeded     no answer within timeout_s
+    ├── CallCancelled        the call was cancelled
+    ├── AnswerTooLarge       the answer is over max_message_bytes
+    ├── IncompatibleServer   what answers does not speak this version of the protocol
+    ├── ServerError          the server failed
+    └── ClientClosed         the client was used after its close
+"""
+
+from __future__ import annotations
+
+from insignia_model.errors import ServiceError
+
+
+class ServerUnavailable(ServiceError):
+    """Nobody answers at the target, or the connection broke."""
+
+    def __init__(self, target: str, problem: str) -> None:
+        super().__init__(
+            f"no Insignia server answers at {target} ({problem}); `insignia serve ATLAS --listen {target}` "
+            "starts one",
+            target=target,
+        )
+
+
+class DeadlineExceeded(ServiceError):
+    """No answer within the time-out."""
+
+    def __init__(self, target: str, timeout_s: float | None) -> None:
+        after = "in time" if timeout_s is None else f"within {timeout_s:g} s"
+        super().__init__(
+            f"{target} did not answer {after}; give the call a larger timeout_s, or ask for less",
+            target=target,
+            timeout_s=timeout_s,
+        )
+
+
+class CallCancelled(ServiceError):
+    """The call was cancelled before it was answered."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(f"the call to {target} was cancelled", target=target)
+
+
+class AnswerTooLarge(ServiceError):
+    """The answer is larger than this client accepts."""
+
+    def __init__(self, target: str, problem: str) -> None:
+        super().__init__(
+            f"the answer of {target} is too large ({problem}); ask for fewer cells, or make the client "
+            "with a larger max_message_bytes",
+            target=target,
+        )
+
+
+class IncompatibleServer(ServiceError):
+    """What answers does not speak this version of the protocol."""
+
+    def __init__(self, target: str, problem: str) -> None:
+        super().__init__(
+            f"{target} is no Insignia server that this version of the client understands ({problem}); "
+            "check the address, and install the same version on both sides",
+            target=target,
+        )
+
+
+class ServerError(ServiceError):
+    """The server failed; its log knows more."""
+
+    def __init__(self, target: str, problem: str) -> None:
+        super().__init__(f"the server at {target} failed: {problem}; its log says more", target=target)
+
+
+class ClientClosed(ServiceError):
+    """The client was used after its close."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(f"the client of {target} is closed; make a new one", target=target)
