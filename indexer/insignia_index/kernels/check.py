@@ -27,7 +27,7 @@ FAULTS = (
 
 
 @njit(nogil=True, cache=True)
-def checksum(words, seed):  # type: ignore[no-untyped-def]
+def checksum(words, seed):
     """Checksum (uint32) of uint32 words: sum of each word times its odd position factor, modulo 2**32.
 
     An odd factor is invertible, so that every change of a single word changes the sum.
@@ -40,7 +40,7 @@ def checksum(words, seed):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def entry_seed(gene, entry):  # type: ignore[no-untyped-def]
+def entry_seed(gene, entry):
     """Seed of a container's checksum: it also covers the directory entry and the gene."""
     low, high = entry & np.uint64(0xFFFFFFFF), entry >> np.uint64(32)
     mixed = low * np.uint64(0x9E3779B1) + high * np.uint64(0x85EBCA77) + np.uint64(2 * gene + 1)
@@ -48,7 +48,7 @@ def entry_seed(gene, entry):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def container_size(kind, count, n_cells, value_bytes):  # type: ignore[no-untyped-def]
+def container_size(kind, count, n_cells, value_bytes):
     """Same as `insignia_index.format.layout.container_bytes`."""
     if kind == LIST:
         size = count * (2 + value_bytes)
@@ -60,7 +60,7 @@ def container_size(kind, count, n_cells, value_bytes):  # type: ignore[no-untype
 
 
 @njit(nogil=True)
-def _finite(address, count, value_bytes):  # type: ignore[no-untyped-def]
+def _finite(address, count, value_bytes):
     if value_bytes == 2:
         for bits in view(address, count, np.uint16):
             if bits & 0x7C00 == 0x7C00:
@@ -73,7 +73,7 @@ def _finite(address, count, value_bytes):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _check_list(address, count, n_cells, value_bytes):  # type: ignore[no-untyped-def]
+def _check_list(address, count, n_cells, value_bytes):
     ids = view(address + np.uint64(count * value_bytes), count, np.uint16)
     previous = -1
     for i in ids:
@@ -84,7 +84,7 @@ def _check_list(address, count, n_cells, value_bytes):  # type: ignore[no-untype
 
 
 @njit(nogil=True)
-def _check_bitmap(address, count, n_cells, value_bytes):  # type: ignore[no-untyped-def]
+def _check_bitmap(address, count, n_cells, value_bytes):
     n_masks = (n_cells + 31) // 32
     n_set = 0
     masks = view(address, n_masks, np.uint32)
@@ -98,7 +98,7 @@ def _check_bitmap(address, count, n_cells, value_bytes):  # type: ignore[no-unty
 
 
 @njit(nogil=True)
-def _check_container(row, gene, value_bytes):  # type: ignore[no-untyped-def]
+def _check_container(row, gene, value_bytes):
     index = entry_index(row, gene)
     if index < 0:
         return 0
@@ -126,7 +126,7 @@ def _check_container(row, gene, value_bytes):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def check_genes(table, blocks, genes, value_bytes):  # type: ignore[no-untyped-def]
+def check_genes(table, blocks, genes, value_bytes):
     """Check the containers of the genes in the listed blocks; returns (fault, block, gene), (0, -1, -1) if none."""
     for b in blocks:
         row = table[b]

@@ -7,7 +7,7 @@ from numba import njit
 
 
 @njit(nogil=True, cache=True)
-def sample_scores(scores, codes, first, stop, stride, out):  # type: ignore[no-untyped-def]
+def sample_scores(scores, codes, first, stop, stride, out):
     """Scores of every ``stride``-th row from ``first`` that passes the filter; returns how many."""
     n = 0
     for i in range(first, stop, stride):
@@ -18,7 +18,7 @@ def sample_scores(scores, codes, first, stop, stride, out):  # type: ignore[no-u
 
 
 @njit(nogil=True, cache=True)
-def collect_at_least(scores, codes, first, stop, bound, rows, values):  # type: ignore[no-untyped-def]
+def collect_at_least(scores, codes, first, stop, bound, rows, values):
     """Rows in [first, stop) that pass the filter and score ``bound`` or more, in row order; returns how many.
 
     ``rows`` int64 and ``values`` have room for one entry more than there are such rows at most.
@@ -33,7 +33,7 @@ def collect_at_least(scores, codes, first, stop, bound, rows, values):  # type: 
 
 
 @njit(nogil=True, cache=True)
-def count_slots(rows, block_starts, codes, slot_starts, counts):  # type: ignore[no-untyped-def]
+def count_slots(rows, block_starts, codes, slot_starts, counts):
     """Count rows (ascending) per slot: counts (n_slots,) int64 += 1 for each row's slot."""
     block = 0
     for row in rows:
@@ -44,7 +44,7 @@ def count_slots(rows, block_starts, codes, slot_starts, counts):  # type: ignore
 
 
 @njit(nogil=True, cache=True)
-def count_codes(codes, n_slots):  # type: ignore[no-untyped-def]
+def count_codes(codes, n_slots):
     """Cells of each slot of one block, int64 (n_slots,)."""
     counts = np.zeros(n_slots, np.int64)
     for code in codes:

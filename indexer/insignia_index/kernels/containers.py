@@ -17,7 +17,7 @@ _U4 = np.uint64(4)
 
 
 @njit(nogil=True)
-def add_list(scores, address, count, weight, is_half):  # type: ignore[no-untyped-def]
+def add_list(scores, address, count, weight, is_half):
     """Add a list container: values, then uint16 ids (values first keeps them aligned)."""
     if is_half:
         halves = view(address, count, np.uint16)
@@ -32,7 +32,7 @@ def add_list(scores, address, count, weight, is_half):  # type: ignore[no-untype
 
 
 @njit(nogil=True)
-def add_full(scores, address, n_cells, weight, is_half):  # type: ignore[no-untyped-def]
+def add_full(scores, address, n_cells, weight, is_half):
     """Add a full column: one value a cell, zeros included."""
     if is_half:
         halves = view(address, n_cells, np.uint16)
@@ -45,7 +45,7 @@ def add_full(scores, address, n_cells, weight, is_half):  # type: ignore[no-unty
 
 
 @njit(nogil=True)
-def add_bitmap(scores, address, n_cells, weight, is_half):  # type: ignore[no-untyped-def]
+def add_bitmap(scores, address, n_cells, weight, is_half):
     """Add a bitmap container bit by bit: the plain loop, for processors without expand."""
     n_masks = (n_cells + 31) // 32 * 2
     masks = view(address, n_masks, np.uint16)
@@ -64,7 +64,7 @@ def add_bitmap(scores, address, n_cells, weight, is_half):  # type: ignore[no-un
 
 
 @njit(nogil=True)
-def add_bitmaps(scores, addresses, n_cells, weights, is_half):  # type: ignore[no-untyped-def]
+def add_bitmaps(scores, addresses, n_cells, weights, is_half):
     """Add GENES bitmap containers in one pass over the scores; same numbers as `add_bitmap` in turn."""
     n_masks = (n_cells + 31) // 32 * 2
     width = _U2 if is_half else _U4

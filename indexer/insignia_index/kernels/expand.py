@@ -55,7 +55,7 @@ def _make(value_bits: int, accumulator: Any) -> Any:
         builder.store(total, place, align=4)
         return context.get_dummy_value()
 
-    def step(typing_context, scores, v0, v1, v2, v3, v4, v5, v6, v7,  # type: ignore[no-untyped-def]
+    def step(typing_context, scores, v0, v1, v2, v3, v4, v5, v6, v7,
              m0, m1, m2, m3, m4, m5, m6, m7, w0, w1, w2, w3, w4, w5, w6, w7):  # fmt: skip
         arguments = [types.uint64] * (1 + GENES) + [types.uint16] * GENES + [accumulator] * GENES
         return types.void(*arguments), generate

@@ -32,55 +32,55 @@ HAS_HALF = bool(_FEATURES.get("f16c")) or llvm.get_default_triple().startswith((
 
 
 @intrinsic
-def _pointer(typing_context, address):  # type: ignore[no-untyped-def]
+def _pointer(typing_context, address):
     """Address (uint64) as a void pointer."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         return builder.inttoptr(args[0], cgutils.voidptr_t)
 
     return types.voidptr(types.uint64), generate
 
 
 @njit(inline="always")
-def view(address, n, dtype):  # type: ignore[no-untyped-def]
+def view(address, n, dtype):
     """Array (n,) of ``dtype`` over memory at ``address``."""
     return carray(_pointer(address), (n,), dtype)
 
 
 @intrinsic
-def _convert_half(typing_context, bits):  # type: ignore[no-untyped-def]
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+def _convert_half(typing_context, bits):
+    def generate(context, builder, signature, args):
         return builder.fpext(builder.bitcast(args[0], ir.HalfType()), _FLOAT)
 
     return types.float32(types.uint16), generate
 
 
 @intrinsic
-def _truncate_to_half(typing_context, value):  # type: ignore[no-untyped-def]
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+def _truncate_to_half(typing_context, value):
+    def generate(context, builder, signature, args):
         return builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), _HALF)
 
     return types.uint16(types.float32), generate
 
 
 @intrinsic
-def _bits_of_float(typing_context, value):  # type: ignore[no-untyped-def]
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+def _bits_of_float(typing_context, value):
+    def generate(context, builder, signature, args):
         return builder.bitcast(args[0], ir.IntType(32))
 
     return types.uint32(types.float32), generate
 
 
 @intrinsic
-def _float_of_bits(typing_context, bits):  # type: ignore[no-untyped-def]
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+def _float_of_bits(typing_context, bits):
+    def generate(context, builder, signature, args):
         return builder.bitcast(args[0], _FLOAT)
 
     return types.float32(types.uint32), generate
 
 
 @njit(inline="always")
-def half_by_arithmetic(bits):  # type: ignore[no-untyped-def]
+def half_by_arithmetic(bits):
     """float16 bits (uint16) as float32, finite values only, without a conversion instruction.
 
     Exponent and fraction move into place and the difference of the exponent biases, 2**112, is
@@ -91,7 +91,7 @@ def half_by_arithmetic(bits):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def float_to_half_by_arithmetic(value):  # type: ignore[no-untyped-def]
+def float_to_half_by_arithmetic(value):
     """Finite float32 below 65,520 as float16 bits (uint16), to nearest, ties to even.
 
     Below the normal range, adding 0.5 leaves the rounded float16 fraction in the low bits; above, the
@@ -111,12 +111,12 @@ def float_to_half_by_arithmetic(value):  # type: ignore[no-untyped-def]
 if HAS_HALF:
 
     @njit(inline="always")
-    def float_to_half(value):  # type: ignore[no-untyped-def]
+    def float_to_half(value):
         """Finite float32 as float16 bits (uint16), to nearest, ties to even."""
         return _truncate_to_half(value)
 
     @njit(inline="always")
-    def half_to_float(bits):  # type: ignore[no-untyped-def]
+    def half_to_float(bits):
         """float16 bits (uint16) as float32."""
         return _convert_half(bits)
 
@@ -126,8 +126,8 @@ else:
 
 
 @intrinsic
-def _prefetch_line(typing_context, address):  # type: ignore[no-untyped-def]
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+def _prefetch_line(typing_context, address):
+    def generate(context, builder, signature, args):
         pointer, word = ir.IntType(8).as_pointer(), ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
         name = "llvm.prefetch.p0"
@@ -140,17 +140,17 @@ def _prefetch_line(typing_context, address):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def prefetch(address, n_bytes):  # type: ignore[no-untyped-def]
+def prefetch(address, n_bytes):
     """Ask for the cache lines of memory that will be read soon; no effect on results, never a fault."""
     for offset in range(0, n_bytes, 64):
         _prefetch_line(address + np.uint64(offset))
 
 
 @intrinsic
-def popcount(typing_context, word):  # type: ignore[no-untyped-def]
+def popcount(typing_context, word):
     """Number of set bits of an unsigned integer, as int64."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         count = builder.ctpop(args[0])
         return count if count.type.width == 64 else builder.zext(count, ir.IntType(64))
 
@@ -158,10 +158,10 @@ def popcount(typing_context, word):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def trailing_zeros(typing_context, word):  # type: ignore[no-untyped-def]
+def trailing_zeros(typing_context, word):
     """Index of the lowest set bit of a non-zero unsigned integer, as int64."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         count = builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
         return count if count.type.width == 64 else builder.zext(count, ir.IntType(64))
 

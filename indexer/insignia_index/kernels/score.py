@@ -33,7 +33,7 @@ SUM, SUM_OF_SQUARES, MAXIMUM = range(3)
 
 
 @njit(nogil=True, inline="always")
-def entry_index(row, gene):  # type: ignore[no-untyped-def]
+def entry_index(row, gene):
     """Index of a gene's entry in the block whose table row is given; -1 if the block has no posting of it."""
     word_index = gene >> 6
     if word_index >= row[N_WORDS]:
@@ -47,7 +47,7 @@ def entry_index(row, gene):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _containers_of_block(row, genes, weights, found, found_weights):  # type: ignore[no-untyped-def]
+def _containers_of_block(row, genes, weights, found, found_weights):
     """Sort the block's containers of the genes by kind; returns how many of each.
 
     ``found`` int64 (3, n_genes + GENES, 2): address and count; ``found_weights`` alike (3, n_genes + GENES).
@@ -77,7 +77,7 @@ def _containers_of_block(row, genes, weights, found, found_weights):  # type: ig
 
 
 @njit(nogil=True)
-def _add_block(row, counts, found, found_weights, no_bits, scores, is_half):  # type: ignore[no-untyped-def]
+def _add_block(row, counts, found, found_weights, no_bits, scores, is_half):
     """Add the sorted containers: full columns, then bitmaps, then lists, each in gene order."""
     n_lists, n_bitmaps, n_full = counts
     n_cells = row[N_CELLS]
@@ -106,7 +106,7 @@ def _add_block(row, counts, found, found_weights, no_bits, scores, is_half):  # 
 
 
 @njit(nogil=True)
-def _slot_statistics(scores, codes, statistics):  # type: ignore[no-untyped-def]
+def _slot_statistics(scores, codes, statistics):
     """Sum, sum of squares and maximum of each slot's scores; code -1: the cell is filtered out."""
     for i in range(len(scores)):
         slot = codes[i]
@@ -119,7 +119,7 @@ def _slot_statistics(scores, codes, statistics):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, error_model="numpy", inline="always")  # Python's checks each division, so it stays scalar
-def _score_blocks(  # type: ignore[no-untyped-def]
+def _score_blocks(
     table, blocks, genes, weights, divisor, buffer, found, found_weights, no_bits,
     out, codes, slot_starts, statistics, is_half,
 ):  # fmt: skip
@@ -141,7 +141,7 @@ def _score_blocks(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def score_blocks_half(  # type: ignore[no-untyped-def]
+def score_blocks_half(
     table, blocks, genes, weights, divisor, buffer, found, found_weights, no_bits,
     out, codes, slot_starts, statistics,
 ):  # fmt: skip
@@ -159,7 +159,7 @@ def score_blocks_half(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def score_blocks_single(  # type: ignore[no-untyped-def]
+def score_blocks_single(
     table, blocks, genes, weights, divisor, buffer, found, found_weights, no_bits,
     out, codes, slot_starts, statistics,
 ):  # fmt: skip

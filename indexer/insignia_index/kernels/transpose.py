@@ -15,7 +15,7 @@ BAD_INDEX, NOT_FINITE = 1, 2
 
 
 @njit(nogil=True, cache=True)
-def count_postings(indptr, indices, data, gene_of_column, counts):  # type: ignore[no-untyped-def]
+def count_postings(indptr, indices, data, gene_of_column, counts):
     """Count the non-zeros of each gene: counts (n_genes,) int64 += n. Returns (fault, row), (0, -1) if none."""
     for row in range(len(indptr) - 1):
         for i in range(indptr[row], indptr[row + 1]):
@@ -30,7 +30,7 @@ def count_postings(indptr, indices, data, gene_of_column, counts):  # type: igno
 
 
 @njit(nogil=True, cache=True)
-def scatter_postings(  # type: ignore[no-untyped-def]
+def scatter_postings(
     indptr, indices, data, gene_of_column, first_id, cursor, ids, values, last_id
 ):
     """Write each non-zero's local id (uint16) and value (float32) at its gene's cursor; cursors move on.
@@ -54,7 +54,7 @@ def scatter_postings(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def gene_statistics(indptr, indices, data, gene_of_column, n_cells, total, maximum):  # type: ignore[no-untyped-def]
+def gene_statistics(indptr, indices, data, gene_of_column, n_cells, total, maximum):
     """Add a chunk to per-gene statistics: detecting cells (int64), sum (float64), maximum (float32).
 
     Returns whether a value is negative.
@@ -73,7 +73,7 @@ def gene_statistics(indptr, indices, data, gene_of_column, n_cells, total, maxim
 
 
 @njit(nogil=True, cache=True)
-def gene_magnitudes(chunk_starts, values):  # type: ignore[no-untyped-def]
+def gene_magnitudes(chunk_starts, values):
     """Largest absolute value of each gene's postings, float32 (n_genes,); arrays as for `encode_genes`."""
     n_chunks, n_genes = chunk_starts.shape[0], chunk_starts.shape[1] - 1
     largest = np.zeros(n_genes, np.float32)
@@ -85,7 +85,7 @@ def gene_magnitudes(chunk_starts, values):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _write_list(address, count, value_bytes, scale, ids, values, starts, ends):  # type: ignore[no-untyped-def]
+def _write_list(address, count, value_bytes, scale, ids, values, starts, ends):
     id_out = view(address + np.uint64(count * value_bytes), count, np.uint16)
     n = 0
     if value_bytes == 2:
@@ -103,7 +103,7 @@ def _write_list(address, count, value_bytes, scale, ids, values, starts, ends): 
 
 
 @njit(nogil=True)
-def _write_bitmap(address, n_cells, value_bytes, scale, ids, values, starts, ends):  # type: ignore[no-untyped-def]
+def _write_bitmap(address, n_cells, value_bytes, scale, ids, values, starts, ends):
     n_masks = (n_cells + 31) // 32
     masks = view(address, n_masks, np.uint32)
     after = address + np.uint64(4 * n_masks)
@@ -119,7 +119,7 @@ def _write_bitmap(address, n_cells, value_bytes, scale, ids, values, starts, end
 
 
 @njit(nogil=True)
-def _write_full(address, n_cells, value_bytes, scale, ids, values, starts, ends):  # type: ignore[no-untyped-def]
+def _write_full(address, n_cells, value_bytes, scale, ids, values, starts, ends):
     for c in range(len(starts)):
         for i in range(starts[c], ends[c]):
             if value_bytes == 2:
@@ -129,7 +129,7 @@ def _write_full(address, n_cells, value_bytes, scale, ids, values, starts, ends)
 
 
 @njit(nogil=True, cache=True)
-def encode_genes(  # type: ignore[no-untyped-def]
+def encode_genes(
     genes, entries, sizes, chunk_starts, ids, values, n_cells, value_bytes, out, checks
 ):
     """Write the containers of ``genes`` one after the other into ``out`` (uint8, zeros) and their checksums.
