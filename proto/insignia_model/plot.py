@@ -23,6 +23,8 @@ BOX = "#c9d7e8"
 INK = "#27496d"
 REFERENCE = "#b5482f"
 GREY = "#666666"
+HALF_BOX = 0.33
+LEAST_FOR_A_BOX = 3  # the quartiles of two samples say nothing
 GOLDEN = 0.6180339887  # its multiples, modulo 1, spread points evenly: a jitter that is the same every time
 
 
@@ -46,7 +48,7 @@ def sample_hit_fractions(
     max_groups: int = 50,
     path: str | Path | None = None,
 ) -> Figure:
-    """Hit fraction per sample by group: a box and a point per sample, highest median on top.
+    """Hit fraction per sample by group: a point per sample, box and median, highest median on top.
 
     Samples with fewer cells than the search's ``min_cells`` are left out. ``max_groups``: only so many
     groups are drawn, those of the highest medians. ``ax``: draw into these axes. ``path``: write the
@@ -107,20 +109,10 @@ def _new_figure(groups: list[Group]) -> tuple[Figure, Axes]:
 
 
 def _draw(ax: Axes, groups: list[Group]) -> None:
+    _draw_boxes(ax, [(n, group) for n, group in enumerate(groups) if len(group.fractions) >= LEAST_FOR_A_BOX])
     places = np.arange(len(groups))
-    ax.boxplot(
-        [100 * group.fractions for group in groups],
-        positions=places,
-        orientation="horizontal",
-        widths=0.66,
-        manage_ticks=False,
-        showfliers=False,  # the points show them
-        patch_artist=True,
-        boxprops={"facecolor": BOX, "edgecolor": INK, "linewidth": 0.8},
-        whiskerprops={"color": INK, "linewidth": 0.8},
-        capprops={"color": INK, "linewidth": 0.8},
-        medianprops={"color": INK, "linewidth": 1.6},
-    )
+    medians = [100 * group.median for group in groups]
+    ax.vlines(medians, places - HALF_BOX, places + HALF_BOX, color=INK, linewidth=1.6, zorder=3)
     for place, group in zip(places, groups, strict=True):
         spread = (np.arange(1, len(group.fractions) + 1) * GOLDEN) % 1 - 0.5
         ax.scatter(
@@ -130,11 +122,29 @@ def _draw(ax: Axes, groups: list[Group]) -> None:
             color=INK,
             alpha=0.7,
             linewidths=0,
-            zorder=3,
+            zorder=4,
         )
     # a $ in a name is no formula
     ax.set_yticks(places, [f"{g.name}  (n = {len(g.fractions)})" for g in groups], parse_math=False)
     ax.set_ylim(len(groups) - 0.4, -0.6)
+
+
+def _draw_boxes(ax: Axes, boxed: list[tuple[int, Group]]) -> None:
+    if not boxed:
+        return
+    ax.boxplot(
+        [100 * group.fractions for _, group in boxed],
+        positions=[place for place, _ in boxed],
+        orientation="horizontal",
+        widths=2 * HALF_BOX,
+        manage_ticks=False,
+        showfliers=False,  # the points show them
+        patch_artist=True,
+        boxprops={"facecolor": BOX, "edgecolor": INK, "linewidth": 0.8},
+        whiskerprops={"color": INK, "linewidth": 0.8},
+        capprops={"color": INK, "linewidth": 0.8},
+        medianprops={"linewidth": 0},  # drawn below, for the groups without a box too
+    )
 
 
 def _label(ax: Axes, result: SearchResult, groups: list[Group], left_out: str) -> None:
@@ -166,10 +176,14 @@ def _label(ax: Axes, result: SearchResult, groups: list[Group], left_out: str) -
 def _left_out(n_lower: int, n_without: int, min_cells: int) -> str:
     notes = []
     if n_lower:
-        notes.append(f"{n_lower} groups with lower medians")
+        notes.append(f"{_groups(n_lower)} of lower median")
     if n_without:
-        notes.append(f"{n_without} groups without a sample of {min_cells} cells")
+        notes.append(f"{_groups(n_without)} without a sample of {min_cells} cells")
     return "not shown: " + ", ".join(notes) if notes else ""
+
+
+def _groups(n: int) -> str:
+    return f"{n} group" + ("" if n == 1 else "s")
 
 
 def _write(figure: Figure, path: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import grpc
+import hypothesis
 import numpy as np
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -31,6 +32,9 @@ from insignia_model import (
 from insignia_model.errors import CellNotFound, InsigniaError, NoGeneResolved
 from insignia_proto.v1 import insignia_pb2 as pb
 from insignia_proto.v1 import insignia_pb2_grpc as rpc
+
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 VOCABULARY = {"CD14": "CD14", "LYZ": "LYZ", "INS": "INS", "Q06828": "FMOD"}
 
@@ -336,11 +340,11 @@ class FakeServer:
 
 
 @contextmanager
-def serving() -> Iterator[FakeServer]:
+def serving(target: str = "127.0.0.1:0") -> Iterator[FakeServer]:
     service = FakeService()
     server = grpc.server(futures.ThreadPoolExecutor(4))
     rpc.add_AtlasServiceServicer_to_server(service, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(target)
     server.start()
     try:
         yield FakeServer(f"127.0.0.1:{port}", service)
@@ -356,7 +360,7 @@ def server() -> Iterator[FakeServer]:
 
 
 @pytest.fixture
-def new_server() -> Callable[[], AbstractContextManager[FakeServer]]:
+def new_server() -> Callable[..., AbstractContextManager[FakeServer]]:
     return serving
 
 

@@ -251,6 +251,12 @@ def test_a_failing_atlas_or_server_is_exit_code_1(run: Run) -> None:
     assert err == "insignia: no atlas at elsewhere; `insignia build elsewhere FILE...` makes one\n"
 
 
+def test_an_atlas_without_the_indexer_names_the_extra(run: Run, monkeypatch: Any) -> None:
+    monkeypatch.setattr(backend, "entry_points", lambda group: [])
+    code, _, err = run("studies", served=False)
+    assert (code, "--atlas needs pip install 'insignia[index]'" in err) == (2, True)
+
+
 def test_a_file_appears_only_when_it_is_complete(run: Run, tmp_path: Path, monkeypatch: Any) -> None:
     out = tmp_path / "groups.csv"
     code, printed, err = run(*SEARCH, "--out", str(out))

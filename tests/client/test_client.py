@@ -183,6 +183,14 @@ def test_a_server_that_is_away_or_full_for_a_moment_is_asked_again(
     assert len(client.scores(["CD14"])) == 6
 
 
+def test_a_server_that_restarts_is_found_again(new_server: Any) -> None:
+    with new_server() as first:
+        client = Client(first.target, retries=4)
+        assert client.info().n_studies == 2
+    with client, new_server(first.target):
+        assert client.search(["CD14"]).n_cells == 1_000
+
+
 def test_retries_end(server: Any) -> None:
     server.service.failures = [(grpc.StatusCode.UNAVAILABLE, "gone")] * 9
     with Client(server.target, retries=1) as client, pytest.raises(ServerUnavailable):

@@ -73,7 +73,14 @@ def test_the_labels_count_the_samples_and_the_axis_tells_what_is_left_out() -> N
     figure = result(SAMPLES).plot(max_groups=2)
     assert labels(figure) == ["high  (n = 2)", "missing  (n = 1)"]
     shown = figure.axes[0].get_xlabel()
-    assert "1 groups with lower medians, 1 groups without a sample of 10 cells" in shown
+    assert "1 group of lower median, 1 group without a sample of 10 cells" in shown
+
+
+def test_a_box_needs_three_samples_a_median_one() -> None:
+    two = result([("a", 50, 0.1), ("a", 50, 0.2), ("b", 50, 0.3)]).plot().axes[0]
+    three = result([("a", 50, 0.1), ("a", 50, 0.2), ("a", 50, 0.3)]).plot().axes[0]
+    assert (len(two.patches), len(three.patches)) == (0, 1)
+    assert [len(ax.collections[0].get_segments()) for ax in (two, three)] == [2, 1]
 
 
 def test_without_groups_all_cells_are_one() -> None:
@@ -88,7 +95,7 @@ def test_groups_of_several_fields_have_their_values_as_names() -> None:
 
 def test_the_same_result_gives_the_same_points() -> None:
     first, second = (result(SAMPLES).plot().axes[0].collections for _ in range(2))
-    for one, other in zip(first, second, strict=True):
+    for one, other in zip(first[1:], second[1:], strict=True):
         np.testing.assert_array_equal(one.get_offsets(), other.get_offsets())
 
 

@@ -20,7 +20,12 @@ def source(command: C) -> C:
     """``--atlas``, ``--server`` and ``--timeout``: what is asked."""
     for option in (
         click.option(
-            "--timeout", "timeout_s", default=30.0, show_default=True, metavar="SECONDS", help="Of --server."
+            "--timeout",
+            "timeout_s",
+            default=30.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="Longest wait for --server.",
         ),
         click.option("--server", metavar="HOST:PORT", help="Server to ask."),
         click.option("--atlas", type=click.Path(path_type=Path), metavar="DIR", help="Atlas to open here."),

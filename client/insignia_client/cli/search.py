@@ -114,9 +114,15 @@ def _text(result: SearchResult, shape: str, which: str | None) -> str:
     if shape == "csv":
         table: Table = getattr(result, f"{(which or 'groups')[:-1]}_table")
         return render.csv_text(table)
-    parts = {"groups": groups_text, "cells": cells_text, "samples": samples_text}
-    chosen = [parts[which]] if which else [groups_text, cells_text]
-    return "\n".join([summary_text(result), *(part(result) for part in chosen)])
+    if which:
+        parts = {"groups": groups_text, "cells": cells_text, "samples": samples_text}
+        return f"{summary_text(result)}\n{parts[which](result)}"
+    tables = [
+        write(result)
+        for table, write in ((result.group_table, groups_text), (result.cell_table, cells_text))
+        if len(table)
+    ]
+    return "\n".join([summary_text(result), *tables])
 
 
 def summary_text(result: SearchResult) -> str:
@@ -175,7 +181,7 @@ def _fields_to_show(result: SearchResult, table: Table) -> list[str]:
         if name in result.group_by:
             return 0, result.group_by.index(name)
         telling = [place for place, part in enumerate(TELLING) if part in lower]
-        if telling:
+        if telling and "ontology" not in lower and not lower.endswith("_id"):
             return 1, telling[0]
         return (2 if column.kind in ("category", "bool") else 3), 0
 
