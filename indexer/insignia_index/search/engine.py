@@ -64,11 +64,11 @@ def search(
     statistics = score_all(work, query, session.value_bits, scores)
     selection = select(work, scores, statistics, request.hits, request.k)
     slot_hits = count_hits(snapshot, grouping, selection.hit_rows)
-    units = Units(grouping, statistics, slot_hits, request.min_cells)
+    units = Units(grouping, statistics, slot_hits, query.measured)
     quantiles = group_quantiles(snapshot, grouping, scores) if request.quantiles else None
     session.buffers.give("scores", scores)
     cells = Places.of_rows(snapshot, selection.top_rows).table(selection.top_scores)
-    groups = units.group_table(quantiles, query.measured)
+    groups = units.group_table(request.min_cells, quantiles)
     samples = units.sample_table()
     return SearchResult(
         engine=NAME,

@@ -44,6 +44,11 @@ class Grouping:
     blocks: Ints
 
     @property
+    def unit_is_named(self) -> npt.NDArray[np.bool_]:
+        """Units whose cells say their sample, bool (n_units,)."""
+        return np.asarray(self.unit_names["sample"].values >= 0)
+
+    @property
     def n_cells(self) -> int:
         """Cells that pass the filter."""
         return int(self.slot_cells.sum())
