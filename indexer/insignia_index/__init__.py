@@ -6,10 +6,38 @@
 ...     result.groups
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from insignia_index.atlas import Atlas
-from insignia_index.build.build import build_atlas, remove_studies
-from insignia_index.build.inputs import InputFile
 from insignia_index.cancel import CancelToken
 from insignia_model import HitRule, SearchRequest, Signature, read_gmt
 
-__all__ = ["Atlas", "CancelToken", "HitRule", "InputFile", "SearchRequest", "Signature", "build_atlas", "read_gmt", "remove_studies"]
+if TYPE_CHECKING:
+    from insignia_index.build.build import build_atlas, remove_studies
+    from insignia_index.build.inputs import InputFile
+
+__all__ = [
+    "Atlas",
+    "CancelToken",
+    "HitRule",
+    "InputFile",
+    "SearchRequest",
+    "Signature",
+    "build_atlas",
+    "read_gmt",
+    "remove_studies",
+]
+
+# A search needs neither pandas nor scipy, which take half a second to import.
+_ON_DEMAND = {
+    "build_atlas": "insignia_index.build.build",
+    "remove_studies": "insignia_index.build.build",
+    "InputFile": "insignia_index.build.inputs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_ON_DEMAND[name]), name)

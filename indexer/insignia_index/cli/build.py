@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from insignia_index.build.build import VALUE_DTYPES, BuildReport, build_atlas
-from insignia_index.build.inputs import InputFile
-from insignia_index.build.progress import BarProgress
+if TYPE_CHECKING:
+    from insignia_index.build.build import BuildReport
+
 
 C = TypeVar("C", bound=Callable[..., Any])
 _PATH = click.Path(path_type=Path)
@@ -48,7 +48,7 @@ def _inputs(command: C) -> C:
 @_inputs
 @click.option(
     "--value-dtype",
-    type=click.Choice(VALUE_DTYPES),
+    type=click.Choice(["float16", "float32"]),
     help="How attributions are stored; float32 is exact and takes twice the space. Fixed for good. [float16]",
 )
 def build(atlas: Path, value_dtype: str | None, **options: Any) -> None:
@@ -70,6 +70,11 @@ def add(atlas: Path, **options: Any) -> None:
 def _run(
     atlas: Path, *, create: bool, value_dtype: str | None, files: tuple[Path, ...], replace: bool, **how: Any
 ) -> None:
+    # pandas and scipy, which --help does not need
+    from insignia_index.build.build import build_atlas
+    from insignia_index.build.inputs import InputFile
+    from insignia_index.build.progress import BarProgress
+
     inputs = [InputFile(path, **how) for path in files]
     report = build_atlas(
         atlas, inputs, value_dtype=value_dtype, create=create, replace=replace, progress=BarProgress()

@@ -8,10 +8,6 @@ from pathlib import Path
 
 import click
 
-from insignia_index.atlas import Atlas
-from insignia_index.build.build import remove_studies
-from insignia_index.verify import verify_atlas
-
 _ATLAS = click.argument("atlas", type=click.Path(path_type=Path))
 
 
@@ -20,6 +16,8 @@ _ATLAS = click.argument("atlas", type=click.Path(path_type=Path))
 @click.argument("studies", nargs=-1, required=True)
 def remove(atlas: Path, studies: tuple[str, ...]) -> None:
     """Remove studies from an atlas; it can be open, and served, meanwhile."""
+    from insignia_index.build.build import remove_studies
+
     revision = remove_studies(atlas, studies)
     click.echo(f"{atlas}: removed {', '.join(dict.fromkeys(studies))} (revision {revision})")
 
@@ -28,6 +26,8 @@ def remove(atlas: Path, studies: tuple[str, ...]) -> None:
 @_ATLAS
 def verify(atlas: Path) -> None:
     """Read every byte of an atlas and compare it with its checksums."""
+    from insignia_index.verify import verify_atlas
+
     report = verify_atlas(atlas)
     click.echo(f"{atlas}: {report.n_studies:,} studies, {report.size_bytes:,} bytes, all as they were written")
 
@@ -37,6 +37,8 @@ def verify(atlas: Path) -> None:
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def info(atlas: Path, form: str) -> None:
     """Show what an atlas holds."""
+    from insignia_index.atlas import Atlas
+
     with Atlas.open(atlas, threads=1) as opened:
         about, studies = opened.info(), opened.studies()
     if form == "json":

@@ -84,6 +84,7 @@ def search(
         group_table=groups,
         sample_table=samples,
         signature=request.signature.name,
+        min_cells=request.min_cells,
     )
 
 
