@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
 import grpc
+
 from load import drive
 
 ECHO = "/insignia.bench.Echo/Echo"

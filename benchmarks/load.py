@@ -12,6 +12,7 @@ from multiprocessing import get_context
 
 import grpc
 import numpy as np
+
 from insignia_proto.v1 import insignia_pb2 as pb
 
 SEARCH = "/insignia.v1.AtlasService/Search"

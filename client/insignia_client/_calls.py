@@ -10,6 +10,10 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 from google.protobuf.message import Message
+
+from insignia_client import _convert
+from insignia_client._errors import typed
+from insignia_client.errors import IncompatibleServer
 from insignia_model import (
     AtlasInfo,
     CellId,
@@ -26,10 +30,6 @@ from insignia_model.condition import WhereLike
 from insignia_model.errors import InsigniaError, InvalidArgument
 from insignia_model.signature import SignatureLike
 from insignia_proto.v1 import insignia_pb2 as pb
-
-from insignia_client import _convert
-from insignia_client._errors import typed
-from insignia_client.errors import IncompatibleServer
 
 T = TypeVar("T")
 

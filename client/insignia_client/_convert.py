@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from insignia_model import (
     AtlasInfo,
     CellId,

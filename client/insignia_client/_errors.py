@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
-from insignia_model.errors import InsigniaError, Overloaded, RequestError
 
 from insignia_client import errors
+from insignia_model.errors import InsigniaError, Overloaded, RequestError
 
 DOMAIN = "insignia"
 DETAILS = "grpc-status-details-bin"  # trailer with a serialised google.rpc.Status

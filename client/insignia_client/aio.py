@@ -9,6 +9,10 @@ from typing import Any, Self, TypeVar
 
 import grpc
 import grpc.aio
+
+from insignia_client import _calls
+from insignia_client._calls import Call, Wire
+from insignia_client.errors import ClientClosed
 from insignia_model import (
     AtlasInfo,
     CellId,
@@ -25,10 +29,6 @@ from insignia_model import (
 from insignia_model.condition import WhereLike
 from insignia_model.signature import SignatureLike
 from insignia_proto.v1.insignia_pb2_grpc import AtlasServiceStub
-
-from insignia_client import _calls
-from insignia_client._calls import Call, Wire
-from insignia_client.errors import ClientClosed
 
 T = TypeVar("T")
 

@@ -8,6 +8,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
+
+from insignia_client import _calls
+from insignia_client._calls import Call, Wire
+from insignia_client.errors import ClientClosed
 from insignia_model import (
     AtlasInfo,
     CellId,
@@ -24,10 +28,6 @@ from insignia_model import (
 from insignia_model.condition import WhereLike
 from insignia_model.signature import SignatureLike
 from insignia_proto.v1.insignia_pb2_grpc import AtlasServiceStub
-
-from insignia_client import _calls
-from insignia_client._calls import Call, Wire
-from insignia_client.errors import ClientClosed
 
 T = TypeVar("T")
 

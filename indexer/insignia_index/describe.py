@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
+
 from insignia_index.catalog.records import CATALOG_VERSION, StudyRecord
 from insignia_index.snapshot import Snapshot
 from insignia_model.info import AtlasInfo, FieldInfo, StudyInfo
-
-import numpy as np
 
 
 def study_info(record: StudyRecord) -> StudyInfo:
@@ -50,7 +50,12 @@ def field_info(snapshot: Snapshot, field: str, max_values: int) -> FieldInfo:
     if field == "study":
         values = tuple((study.study, study.n_cells) for study in snapshot.studies)
         return FieldInfo(
-            "study", "category", len(values), snapshot.n_cells, len(values), _commonest(Counter(dict(values)), max_values)
+            "study",
+            "category",
+            len(values),
+            snapshot.n_cells,
+            len(values),
+            _commonest(Counter(dict(values)), max_values),
         )
     records = [(i, study.fields[field]) for i, study in enumerate(snapshot.studies) if field in study.fields]
     kinds = {record.kind for _, record in records}

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+
 from insignia_client import AsyncClient, Client
 from insignia_client.errors import ClientClosed, DeadlineExceeded, IncompatibleServer
 from insignia_model import Column, Table

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from insignia_client.cli import backend, main
 from insignia_model.errors import AtlasNotFound, InvalidArgument
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 import pytest
+
 from insignia_client.cli import main
 from insignia_model.errors import AtlasNotFound
 

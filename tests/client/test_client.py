@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+
 from insignia_client import Client, HitRule, Signature, gt
 from insignia_client.errors import (
     AnswerTooLarge,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from insignia_client import _convert
 from insignia_model import Column, Condition, GeneReport, HitRule, ScoreChunk, SearchRequest, Signature, Table
 from insignia_proto.v1 import insignia_pb2 as pb

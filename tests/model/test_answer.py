@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from insignia_model import Column, GeneReport, ScoreChunk, Scores, SearchResult, Table
 from insignia_model.errors import (
     AtlasCorrupt,

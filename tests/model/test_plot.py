@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from insignia_model import Column, GeneReport, SearchResult, Table
 from insignia_model.errors import InvalidArgument, MissingExtra
 from insignia_model.plot import replicated_groups

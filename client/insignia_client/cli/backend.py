@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 import click
+
 from insignia_model import (
     AtlasInfo,
     CellId,

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 import numpy as np
-from insignia_model import CellId, Column, FieldInfo, GeneReport, StudyInfo, Table
 
 from insignia_client.cli import options, render
 from insignia_client.cli.backend import Backend, open_backend
 from insignia_client.cli.output import chosen_format, write_text
+from insignia_model import CellId, Column, FieldInfo, GeneReport, StudyInfo, Table
 
 #: Headings of the printed tables; csv and json keep the columns' names.
 HEADINGS = {

@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import NoReturn
 
 import click
+
 from insignia_model.errors import InsigniaError, MissingExtra, RequestError
 from insignia_model.optional import extra
 

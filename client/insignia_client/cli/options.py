@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
 from insignia_model import Signature, read_gmt
 from insignia_model.errors import InvalidSignature
 

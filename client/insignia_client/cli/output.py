@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import IO
 
 import click
-from insignia_model.errors import InvalidArgument
 
 from insignia_client.cli.options import FORMATS
+from insignia_model.errors import InvalidArgument
 
 
 def chosen_format(shape: str | None, out: Path | None) -> str:

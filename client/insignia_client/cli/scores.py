@@ -12,12 +12,12 @@ from typing import IO, Any
 
 import click
 import numpy as np
-from insignia_model import ScoreChunk, SearchRequest
-from insignia_model.errors import InvalidArgument
 
 from insignia_client.cli import options
 from insignia_client.cli.backend import open_backend
 from insignia_client.cli.output import new_file
+from insignia_model import ScoreChunk, SearchRequest
+from insignia_model.errors import InvalidArgument
 
 
 @click.command(short_help="Score of every cell, to a file.")

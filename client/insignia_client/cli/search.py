@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from insignia_model import SearchRequest, SearchResult, Table
-from insignia_model.result import CELL_COLUMNS
 
 from insignia_client.cli import options, render
 from insignia_client.cli.backend import open_backend
 from insignia_client.cli.output import chosen_format, problems_of, write_text
 from insignia_client.cli.render import Shown
+from insignia_model import SearchRequest, SearchResult, Table
+from insignia_model.result import CELL_COLUMNS
 
 TABLES = ("groups", "cells", "samples")
 #: What a table shows for people; --format csv and json have everything.

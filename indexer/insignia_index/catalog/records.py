@@ -73,7 +73,9 @@ class StudyRecord:
             raise AtlasCorrupt(path, f"a study record cannot be read ({error})") from error
 
 
-def parse_atlas(raw: bytes | memoryview | None, version: bytes | memoryview | None, path: Path) -> AtlasRecord:
+def parse_atlas(
+    raw: bytes | memoryview | None, version: bytes | memoryview | None, path: Path
+) -> AtlasRecord:
     """Atlas record, once the version of the catalog has been found readable."""
     if version is None or raw is None:
         raise AtlasCorrupt(path, "it is not the catalog of an atlas")

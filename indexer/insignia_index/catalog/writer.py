@@ -35,9 +35,7 @@ class AtlasWriter:
         self._staged: list[StudyRecord] = []
         self._removed: list[StudyRecord] = []
         view = store.read()
-        self.studies = {
-            name: StudyRecord.from_json(raw, store.path) for name, raw in view.items("study/")
-        }
+        self.studies = {name: StudyRecord.from_json(raw, store.path) for name, raw in view.items("study/")}
         self.genes = unpack_text(view.get("vocabulary") or b"")
         view.close()
         self.staging = path / SHARDS / _STAGING

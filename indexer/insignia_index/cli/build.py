@@ -22,17 +22,23 @@ def _inputs(command: C) -> C:
         click.option(
             "--drop-field", "drop_fields", multiple=True, metavar="NAME", help="Metadata column to leave out."
         ),
-        click.option("--genes-file", "genes", type=_PATH, metavar="FILE", help="For .npz: genes, one a line."),
+        click.option(
+            "--genes-file", "genes", type=_PATH, metavar="FILE", help="For .npz: genes, one a line."
+        ),
         click.option(
             "--metadata",
             type=_PATH,
             metavar="FILE",
             help="For .npz: CSV, TSV or Parquet, one row a cell, first column the cell ids.",
         ),
-        click.option("--gene-field", metavar="NAME", help="Column of var with the gene symbols (else its index)."),
+        click.option(
+            "--gene-field", metavar="NAME", help="Column of var with the gene symbols (else its index)."
+        ),
         click.option("--sample-field", metavar="NAME", help="Column with the sample (else 'sample')."),
         click.option(
-            "--study-field", metavar="NAME", help="Column with the study (else 'study'; else the file's name)."
+            "--study-field",
+            metavar="NAME",
+            help="Column with the study (else 'study'; else the file's name).",
         ),
         click.option("--study", metavar="NAME", help="All cells of the file are of this study."),
         click.option("--layer", metavar="NAME", help="Layer with the attributions (else X)."),

@@ -29,7 +29,9 @@ def verify(atlas: Path) -> None:
     from insignia_index.verify import verify_atlas
 
     report = verify_atlas(atlas)
-    click.echo(f"{atlas}: {report.n_studies:,} studies, {report.size_bytes:,} bytes, all as they were written")
+    click.echo(
+        f"{atlas}: {report.n_studies:,} studies, {report.size_bytes:,} bytes, all as they were written"
+    )
 
 
 @click.command()
@@ -50,7 +52,9 @@ def info(atlas: Path, form: str) -> None:
     click.echo(f"  cells     {about.n_cells:>15,}")
     click.echo(f"  genes     {about.n_genes:>15,}")
     per_posting = about.size_bytes / max(1, about.n_postings)
-    click.echo(f"  postings  {about.n_postings:>15,}  ({about.value_dtype}{', signed' if about.signed else ''})")
+    click.echo(
+        f"  postings  {about.n_postings:>15,}  ({about.value_dtype}{', signed' if about.signed else ''})"
+    )
     click.echo(f"  bytes     {about.size_bytes:>15,}  ({per_posting:.2f} a posting)")
     for study in studies:
         click.echo(

@@ -12,7 +12,16 @@ import numpy.typing as npt
 import xxhash
 
 from insignia_index.format.files import ShardFiles, file_digest
-from insignia_index.format.layout import BLOCK, BLOCK_CELLS, FORMAT_VERSION, HEAD, MAGIC, aligned, directory_bytes, n_words
+from insignia_index.format.layout import (
+    BLOCK,
+    BLOCK_CELLS,
+    FORMAT_VERSION,
+    HEAD,
+    MAGIC,
+    aligned,
+    directory_bytes,
+    n_words,
+)
 from insignia_index.kernels.score import (
     CHECKS,
     ENTRIES,

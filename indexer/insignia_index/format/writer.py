@@ -113,7 +113,15 @@ class ShardWriter:
         head = np.zeros(1, HEAD)
         blocks = np.array(self._blocks, dtype=BLOCK)
         n_cells = int(blocks["n_cells"].sum(dtype=np.int64))
-        head[0] = (MAGIC, FORMAT_VERSION, self.value_bits, n_cells, self.n_postings, self.n_genes, len(blocks))
+        head[0] = (
+            MAGIC,
+            FORMAT_VERSION,
+            self.value_bits,
+            n_cells,
+            self.n_postings,
+            self.n_genes,
+            len(blocks),
+        )
         return head.tobytes() + blocks.tobytes() + b"".join(self._directories)
 
     def _align(self) -> int:

@@ -10,8 +10,16 @@ import numpy as np
 from numba import njit
 
 from insignia_index.format.layout import BITMAP, FULL, LIST
-from insignia_index.kernels.memory import half_to_float, popcount, view
-from insignia_index.kernels.score import CHECKS, ENTRIES, N_CELLS, N_ENTRIES, PAYLOAD, PAYLOAD_BYTES, entry_index
+from insignia_index.kernels.memory import popcount, view
+from insignia_index.kernels.score import (
+    CHECKS,
+    ENTRIES,
+    N_CELLS,
+    N_ENTRIES,
+    PAYLOAD,
+    PAYLOAD_BYTES,
+    entry_index,
+)
 
 #: What `check_genes` found: 0 all well, else the first fault.
 FAULTS = (

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from insignia_index.kernels.expand import LANES, expand_half, expand_single
-from insignia_index.kernels.memory import HAS_EXPAND, half_to_float, popcount, trailing_zeros, view
+from insignia_index.kernels.memory import half_to_float, popcount, trailing_zeros, view
 
 _U2 = np.uint64(2)
 _U4 = np.uint64(4)

@@ -88,7 +88,10 @@ def _add_block(row, counts, found, found_weights, no_bits, scores, is_half):
         weights = np.empty(GENES, found_weights.dtype)
         for first in range(0, n_bitmaps, GENES):
             for i in range(first + GENES, min(first + 2 * GENES, n_bitmaps)):
-                prefetch(np.uint64(found[BITMAP, i, 0]), min(PREFETCH_BYTES, n_cells // 8 + 2 * found[BITMAP, i, 1]))
+                prefetch(
+                    np.uint64(found[BITMAP, i, 0]),
+                    min(PREFETCH_BYTES, n_cells // 8 + 2 * found[BITMAP, i, 1]),
+                )
             for i in range(GENES):
                 # the last step is filled up with an empty bitmap, which adds 0
                 used = first + i < n_bitmaps

@@ -30,9 +30,7 @@ def count_postings(indptr, indices, data, gene_of_column, counts):
 
 
 @njit(nogil=True, cache=True)
-def scatter_postings(
-    indptr, indices, data, gene_of_column, first_id, cursor, ids, values, last_id
-):
+def scatter_postings(indptr, indices, data, gene_of_column, first_id, cursor, ids, values, last_id):
     """Write each non-zero's local id (uint16) and value (float32) at its gene's cursor; cursors move on.
 
     ``last_id`` (n_genes,) int64 remembers the last cell of each gene, so that a gene that stands twice in a
@@ -129,9 +127,7 @@ def _write_full(address, n_cells, value_bytes, scale, ids, values, starts, ends)
 
 
 @njit(nogil=True, cache=True)
-def encode_genes(
-    genes, entries, sizes, chunk_starts, ids, values, n_cells, value_bytes, out, checks
-):
+def encode_genes(genes, entries, sizes, chunk_starts, ids, values, n_cells, value_bytes, out, checks):
     """Write the containers of ``genes`` one after the other into ``out`` (uint8, zeros) and their checksums.
 
     ``chunk_starts`` int64 (n_chunks, n_genes + 1): where each chunk keeps each gene's postings in ``ids`` and

@@ -48,7 +48,9 @@ class Places:
         if kinds <= {"category"}:
             return self._categories(columns)
         if kinds == {"number"}:
-            values = np.full(len(self.row), np.nan, np.result_type(*(c.values.dtype for c in columns if c is not None)))
+            values = np.full(
+                len(self.row), np.nan, np.result_type(*(c.values.dtype for c in columns if c is not None))
+            )
             for i, column in enumerate(columns):
                 if column is not None:
                     here = self.which == i

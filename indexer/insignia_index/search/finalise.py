@@ -37,9 +37,7 @@ class Units:
             grouping.slot_unit, grouping.slot_cells, slot_hits, statistics, len(grouping.unit_group)
         )
         self.n_cells, self.n_hits, self.sum = totals[:3]
-        groups = group_totals(
-            grouping.unit_group, grouping.unit_study, *totals, measured, grouping.n_groups
-        )
+        groups = group_totals(grouping.unit_group, grouping.unit_study, *totals, measured, grouping.n_groups)
         self.group_cells, self.group_hits, self.group_sum, self.group_squares = groups[:4]
         self.group_max, self.n_genes_measured = groups[4:]
         #: groups with a cell that passes, highest hit fraction first, then most cells
@@ -51,7 +49,12 @@ class Units:
         """One row per group; ``quantiles`` float64 (n_groups, 2): median and p90, if asked for."""
         grouping, order = self.grouping, self.order
         n_samples, sample_mean, sample_median = replicate_summary(
-            grouping.unit_group, grouping.unit_is_named, self.n_cells, self.n_hits, min_cells, grouping.n_groups
+            grouping.unit_group,
+            grouping.unit_is_named,
+            self.n_cells,
+            self.n_hits,
+            min_cells,
+            grouping.n_groups,
         )
         n_cells, n_hits = self.group_cells[order], self.group_hits[order]
         mean = self.group_sum[order] / n_cells

@@ -48,9 +48,7 @@ def score_dtype(value_bits: int) -> type[np.floating[Any]]:
     return np.float32 if value_bits == 16 else np.float64
 
 
-def score_all(
-    work: Work, query: Query, value_bits: int, out: npt.NDArray[Any]
-) -> npt.NDArray[np.float64]:
+def score_all(work: Work, query: Query, value_bits: int, out: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Write the score of every cell of the grouping's blocks to its row of ``out`` (n_cells,).
 
     Returns the statistics of the slots, float64 (n_slots, 3): sum, sum of squares, maximum.
