@@ -44,7 +44,7 @@ class AtlasWriter:
     @classmethod
     @contextmanager
     def open(cls, path: Path, *, create_dtype: str | None = None) -> Iterator[Self]:
-        """Lock an atlas for writing; with ``create_dtype`` ("float16" or "float32") make it if there is none."""
+        """Lock an atlas for writing; with ``create_dtype`` (float16 or float32) make it if there is none."""
         if not (path / "meta.lmdb").exists() and create_dtype is None:
             raise AtlasNotFound(path)
         with full_disk(path):

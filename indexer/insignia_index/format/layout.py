@@ -15,7 +15,8 @@ BLOCK_POSTINGS = 100_000_000
 #: Container kinds: each (block, gene) takes the smallest of its encodings.
 LIST, BITMAP, FULL = 0, 1, 2
 
-#: Entry of the block directory, uint64: count - 1 (16 bits), kind (2), exponent + 128 (8), payload offset / 4 (38).
+#: Entry of the block directory, uint64, from bit 0: count - 1 (16 bits), kind (2), exponent + 128 (8),
+#: payload offset / 4 (38).
 #: A stored value is the attribution times 2**exponent: the largest of a container comes to lie just below
 #: float16's limit, so that all of its 11 bits of precision reach 2**-29 below it.
 KIND_SHIFT = np.uint64(16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -157,7 +158,7 @@ class GeneStatistics:
 def plan_containers(
     counts: npt.NDArray[np.int64], exponents: npt.NDArray[np.int64], n_cells: int, value_bytes: int
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-    """Directory entries (uint64) and byte sizes (int64) of containers with ``counts`` postings and ``exponents`` each.
+    """Directory entries (uint64) and byte sizes (int64) of containers with these counts and exponents.
 
     Every container takes the smallest of its three encodings; measured, that is also the fastest
     (docs/decisions/0001-containers.md).
@@ -204,4 +205,4 @@ def _batches(sizes: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
     """Runs [first, last) of containers of about _BATCH_BYTES each."""
     batch = np.cumsum(sizes) // _BATCH_BYTES
     edges = [0, *(np.flatnonzero(np.diff(batch)) + 1).tolist(), len(sizes)] if len(sizes) else [0]
-    return [(a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b]
+    return [(a, b) for a, b in pairwise(edges) if a < b]

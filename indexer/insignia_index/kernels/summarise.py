@@ -46,8 +46,9 @@ def group_totals(unit_group, unit_study, cells, hits, total, squares, maximum, m
 
 @njit(nogil=True, cache=True)
 def replicate_summary(unit_group, is_named, cells, hits, min_cells, n_groups):
-    """Per group: replicates (units with a sample name and at least ``min_cells`` cells), and mean and median of
-    their hit fractions (NaN without any).
+    """Per group: number of replicates, mean and median of their hit fractions (NaN without any).
+
+    A replicate is a unit with a sample name and at least ``min_cells`` cells.
     """
     n_samples = np.zeros(n_groups + 1, np.int64)
     for unit in range(len(unit_group)):

@@ -16,7 +16,7 @@ BAD_INDEX, NOT_FINITE = 1, 2
 
 @njit(nogil=True, cache=True)
 def count_postings(indptr, indices, data, gene_of_column, counts):
-    """Count the non-zeros of each gene: counts (n_genes,) int64 += n. Returns (fault, row), (0, -1) if none."""
+    """Add each gene's non-zeros to counts (n_genes,) int64; returns (fault, row), (0, -1) if none."""
     for row in range(len(indptr) - 1):
         for i in range(indptr[row], indptr[row + 1]):
             column = indices[i]

@@ -73,7 +73,7 @@ class Groupings:
     def get(
         self, group_by: tuple[str, ...], where: tuple[Condition, ...], measured: npt.NDArray[np.bool_]
     ) -> Grouping:
-        """Grouping of the cells that pass ``where`` in the studies that are ``measured`` bool (n_studies,)."""
+        """Grouping of the cells that pass ``where``, of studies that are ``measured`` (bool, n_studies)."""
         if not where and measured.all():
             return self._lookup(group_by, lambda: group_cells(self._snapshot, group_by))
         everything = self.get(group_by, (), np.ones_like(measured))

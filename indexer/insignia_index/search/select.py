@@ -27,7 +27,7 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """``cutoff`` (None if no cell passes), rows of the hits ascending, rows and scores of the best, best first."""
+    """Cut-off (None if no cell passes), rows of the hits ascending, rows and scores of the best, best first."""
 
     cutoff: float | None
     hit_rows: Rows

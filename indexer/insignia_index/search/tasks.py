@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def split(weights: npt.NDArray[np.int64], n_threads: int) -> list[tuple[int, int
     ends = np.cumsum(weights)
     edges = np.searchsorted(ends, np.linspace(0, total, n_tasks + 1)[1:-1]) + 1
     cuts = [0, *np.unique(np.clip(edges, 0, len(weights))).tolist(), len(weights)]
-    return [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
+    return [(a, b) for a, b in pairwise(cuts) if a < b]
 
 
 class Buffers:
