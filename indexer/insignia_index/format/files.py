@@ -37,7 +37,7 @@ def tree_digest(path: Path) -> str:
         return file_digest(path)
     digest = xxhash.xxh3_64()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(f"{file.relative_to(path)}\0{file_digest(file)}\0")
+        digest.update(f"{file.relative_to(path)}\0{file_digest(file)}\0".encode())
     return digest.hexdigest()
 
 

@@ -66,7 +66,7 @@ class Shard:
             raise AtlasCorrupt(self.path, "it does not have the mark of a shard")
         if head["version"] != FORMAT_VERSION:
             raise UnsupportedFormat(self.path, int(head["version"]), f"version {FORMAT_VERSION}")
-        if xxhash.xxh3_64_hexdigest(raw) != files.head_digest:
+        if xxhash.xxh3_64_hexdigest(raw.data) != files.head_digest:
             raise AtlasCorrupt(self.path, "its head does not match the catalog's checksum")
         return head
 

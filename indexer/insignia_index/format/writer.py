@@ -108,7 +108,8 @@ class ShardWriter:
         """Exponents that bring magnitudes to 2**14 ... 2**15; 0 where values are stored as they are."""
         if self.value_bits == 32:
             return np.zeros(len(magnitudes), np.int64)
-        return np.clip(15 - np.frexp(magnitudes)[1], -EXPONENT_BIAS + 2, EXPONENT_BIAS - 2).astype(np.int64)
+        exponents = 15 - np.frexp(magnitudes)[1].astype(np.int64)
+        return np.asarray(np.clip(exponents, 2 - EXPONENT_BIAS, EXPONENT_BIAS - 2))
 
     def _head(self) -> bytes:
         head = np.zeros(1, HEAD)

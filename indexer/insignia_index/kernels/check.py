@@ -135,7 +135,7 @@ def _check_container(row, gene, value_bytes):
 
 @njit(nogil=True, cache=True)
 def check_genes(table, blocks, genes, value_bytes):
-    """Check the containers of genes in the listed blocks; returns (fault, block, gene), (0, -1, -1) if none."""
+    """Check the containers of genes in the listed blocks; returns (fault, block, gene), or (0, -1, -1)."""
     for b in blocks:
         row = table[b]
         for gene in genes:

@@ -61,7 +61,7 @@ def _missing(column: Column) -> Mask:
     if column.kind == "category":
         return np.asarray(column.values < 0)
     if column.kind == "number":
-        return np.isnan(column.values)
+        return np.asarray(np.isnan(column.values))
     return np.zeros(len(column), np.bool_) if column.missing is None else column.missing
 
 

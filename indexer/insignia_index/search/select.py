@@ -27,7 +27,7 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Cut-off (None if no cell passes), rows of the hits ascending, rows and scores of the best, best first."""
+    """Cut-off (None if no cell passes), rows of the hits ascending, rows and scores of the best."""
 
     cutoff: float | None
     hit_rows: Rows
