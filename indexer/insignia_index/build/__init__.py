@@ -1,0 +1,1 @@
+"""From attribution files to shards and metadata."""

@@ -1,0 +1,222 @@
+"""Adding the studies of input files to an atlas, all or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from insignia_index.build.errors import DuplicateGene, FieldConflict, InvalidText, StudyExists
+from insignia_index.build.inputs import InputFile, Source, open_source
+from insignia_index.build.obs import cell_ids, field_columns, study_of_cells
+from insignia_index.build.progress import Progress, SilentProgress
+from insignia_index.build.rows import RowsByStudy
+from insignia_index.build.study import PostingBuffer, StudyRows, build_shard
+from insignia_index.catalog.columns import CellIds, encode_column
+from insignia_index.catalog.records import FieldRecord, StudyRecord
+from insignia_index.catalog.writer import AtlasWriter, write_metadata
+from insignia_index.format.files import ShardFiles
+from insignia_index.format.reader import Shard
+from insignia_index.format.writer import gene_bitmap
+from insignia_index.kernels.check import FAULTS, check_genes
+from insignia_model.errors import AtlasCorrupt, InvalidArgument, StudyNotFound
+from insignia_model.table import Column
+
+VALUE_DTYPES = ("float16", "float32")
+
+
+@dataclass(slots=True)
+class BuildReport:
+    """What a build did: studies added, replaced, and those that were already there unchanged."""
+
+    added: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    n_cells: int = 0
+    n_postings: int = 0
+    revision: int = 0
+
+
+def build_atlas(
+    path: str | Path,
+    files: Sequence[InputFile],
+    *,
+    value_dtype: str | None = None,
+    create: bool = True,
+    replace: bool = False,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Add the studies of ``files`` to the atlas at ``path``, as one new revision, or raise and change nothing.
+
+    ``value_dtype``: float16 (default) or float32, fixed when the atlas is made. With ``create`` false the atlas
+    must exist. A study that is there with the same content and options is left alone; with other
+    content it is replaced if ``replace``, else refused.
+    """
+    if value_dtype not in (None, *VALUE_DTYPES):
+        raise InvalidArgument("value_dtype", f"{value_dtype!r} is not one of {', '.join(VALUE_DTYPES)}")
+    create_dtype = (value_dtype or "float16") if create else None
+    with AtlasWriter.open(Path(path), create_dtype=create_dtype) as writer:
+        if value_dtype is not None and value_dtype != writer.record.value_dtype:
+            raise InvalidArgument(
+                "value_dtype", f"the atlas stores {writer.record.value_dtype}; a new one can store {value_dtype}"
+            )
+        session = _Build(writer, replace, progress or SilentProgress())
+        for file in files:
+            session.add_file(file)
+        writer.publish()
+        session.report.revision = writer.record.revision
+        return session.report
+
+
+def remove_studies(path: str | Path, studies: Sequence[str]) -> int:
+    """Remove studies as one new revision, whose number is returned."""
+    with AtlasWriter.open(Path(path)) as writer:
+        for study in studies:
+            if study not in writer.studies:
+                raise StudyNotFound(study)
+        for study in dict.fromkeys(studies):
+            writer.remove(study)
+        writer.publish()
+        return writer.record.revision
+
+
+class _Build:
+    """The files of one build: what was staged so far, and the vocabulary as it grows."""
+
+    def __init__(self, writer: AtlasWriter, replace: bool, progress: Progress) -> None:
+        self.report = BuildReport()
+        self._writer = writer
+        self._replace = replace
+        self._progress = progress
+        self._gene_ids = {gene: i for i, gene in enumerate(writer.genes)}
+        self._fields = {
+            name: (record.kind, study)
+            for study, known in writer.studies.items()
+            for name, record in known.fields.items()
+        }
+        self._staged: dict[str, Path] = {}
+
+    def add_file(self, file: InputFile) -> None:
+        """Stage every study of a file that is not there yet."""
+        value_dtype = self._writer.record.value_dtype
+        digest = file.digest(value_dtype)
+        with open_source(file) as source:
+            study_of, studies = study_of_cells(file, source.obs)
+            wanted = [i for i, study in enumerate(studies) if self._is_wanted(file, study, digest)]
+            if not wanted:
+                return
+            gene_of_column = self._map_genes(file.path, source.genes)
+            rows_of = _rows_of(study_of, len(studies))
+            fields = [self._checked_fields(file, source, studies[i], rows_of[i]) for i in wanted]
+            spill = self._writer.staging / "rows"
+            spill.mkdir(parents=True, exist_ok=True)
+            rows = RowsByStudy(source, study_of, spill)
+            buffer = PostingBuffer(len(self._writer.genes))
+            self._progress.start(file.path.name, sum(len(rows_of[i]) for i in wanted))
+            for i, columns in zip(wanted, fields, strict=True):
+                ids = cell_ids(file.path, studies[i], source.obs.index[rows_of[i]])
+                study_rows = StudyRows(file.path, studies[i], ids, gene_of_column, rows.chunks(i))
+                self._stage(file, digest, study_rows, columns, buffer)
+            self._progress.finish()
+
+    def _is_wanted(self, file: InputFile, study: str, digest: str) -> bool:
+        if study in self._staged:
+            raise StudyExists(file.path, study)
+        known = self._writer.studies.get(study)
+        if known is None:
+            return True
+        if known.digest == digest:
+            self.report.unchanged.append(study)
+            return False
+        if not self._replace:
+            raise StudyExists(file.path, study)
+        return True
+
+    def _map_genes(self, path: Path, genes: list[str]) -> npt.NDArray[np.int64]:
+        """Vocabulary id of every column; unknown genes are appended to the vocabulary."""
+        seen: set[str] = set()
+        twice = [gene for gene in genes if gene in seen or seen.add(gene)]  # type: ignore[func-returns-value]
+        if twice:
+            raise DuplicateGene(path, twice)
+        if any("\0" in gene or not gene for gene in genes):
+            raise InvalidText(path, "a gene name")
+        for gene in genes:
+            if self._gene_ids.setdefault(gene, len(self._gene_ids)) == len(self._writer.genes):
+                self._writer.genes.append(gene)
+        return np.array([self._gene_ids[gene] for gene in genes], np.int64)
+
+    def _checked_fields(
+        self, file: InputFile, source: Source, study: str, rows: npt.NDArray[np.int64]
+    ) -> dict[str, Column]:
+        columns = field_columns(file, source.obs.iloc[rows], study)
+        numeric = ("number", "integer")
+        for name, column in columns.items():
+            kind, other = self._fields.setdefault(name, (column.kind, study))
+            if kind != column.kind and not (kind in numeric and column.kind in numeric):
+                raise FieldConflict(file.path, name, column.kind, other, kind)
+        return columns
+
+    def _stage(
+        self, file: InputFile, digest: str, rows: StudyRows, columns: dict[str, Column], buffer: PostingBuffer
+    ) -> None:
+        shard, directory = self._writer.stage(rows.study)
+        value_bits = 16 if self._writer.record.value_dtype == "float16" else 32
+        built = build_shard(rows, directory, buffer, value_bits, self._progress.advance)
+        _check_shard(directory, built.files, buffer.n_genes)
+        fields, items = _encoded(shard, columns)
+        measured = gene_bitmap(np.sort(rows.gene_of_column), buffer.n_genes)
+        items += [(f"cells/{shard}", CellIds.encode(rows.cell_ids)), (f"genes/{shard}", measured.tobytes())]
+        write_metadata(directory, items)
+        samples = columns["sample"]
+        self._writer.add(
+            StudyRecord(
+                study=rows.study,
+                shard=shard,
+                revision=0,
+                n_cells=len(rows.cell_ids),
+                n_samples=len(samples.dictionary),
+                n_postings=built.n_postings,
+                n_genes_measured=len(rows.gene_of_column),
+                signed=built.signed,
+                source=file.path.name,
+                digest=digest,
+                files=built.files,
+                fields=fields,
+            )
+        )
+        self._staged[rows.study] = file.path
+        done = self.report.replaced if rows.study in self._writer.studies else self.report.added
+        done.append(rows.study)
+        self.report.n_cells += len(rows.cell_ids)
+        self.report.n_postings += built.n_postings
+
+
+def _rows_of(study_of: npt.NDArray[np.int64], n_studies: int) -> list[npt.NDArray[np.int64]]:
+    order = np.argsort(study_of, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(study_of, minlength=n_studies))[:-1])
+
+
+def _encoded(
+    shard: str, columns: dict[str, Column]
+) -> tuple[dict[str, FieldRecord], list[tuple[str, bytes]]]:
+    """Field records and catalog entries of a study's columns."""
+    fields, items = {}, []
+    for name, column in columns.items():
+        record, values, dictionary = encode_column(column)
+        fields[name] = record
+        items.append((f"column/{shard}/{name}", values))
+        if dictionary:
+            items.append((f"dictionary/{shard}/{name}", dictionary))
+    return fields, items
+
+
+def _check_shard(directory: Path, files: ShardFiles, n_genes: int) -> None:
+    """Read back what was written, as a search would, before anybody can search it."""
+    shard = Shard(directory, files)
+    genes = np.arange(n_genes)
+    fault, block, gene = check_genes(shard.table, np.arange(len(shard.table)), genes, shard.value_bits // 8)
+    if fault:
+        raise AtlasCorrupt(shard.path, f"block {block}, gene id {gene}, just written: {FAULTS[fault]}")

@@ -1,0 +1,88 @@
+"""scipy CSR in .npz, with a metadata table and a gene list beside it."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
+
+from insignia_index.build.anndata_source import check_csr
+from insignia_index.build.errors import (
+    CorruptMatrix,
+    ShapeMismatch,
+    UnreadableInput,
+    UnsupportedMatrix,
+)
+from insignia_index.build.inputs import InputFile
+
+
+class NpzSource:
+    """Arrays of a .npz are compressed as wholes, so that this one input is held in memory."""
+
+    def __init__(self, file: InputFile) -> None:
+        self._path = file.path
+        if file.metadata is None or file.genes is None:
+            raise UnreadableInput(file.path, "an .npz needs --metadata TABLE and --genes-file LIST beside it")
+        self.genes = _read_genes(file.genes)
+        self.obs = _read_table(file.metadata)
+        self._matrix = _read_csr(file.path)
+        n_cells, n_genes = self._matrix.shape
+        if len(self.genes) != n_genes:
+            raise ShapeMismatch(file.genes, "the gene list", len(self.genes), n_genes)
+        if len(self.obs) != n_cells:
+            raise ShapeMismatch(file.metadata, "the metadata table", len(self.obs), n_cells)
+        self.n_stored = len(self._matrix.data)
+
+    def read(self, first: int, last: int) -> csr_matrix:
+        """Rows [first, last) as CSR float32."""
+        return self._matrix[first:last].astype(np.float32, copy=False)
+
+
+@contextmanager
+def open_npz(file: InputFile) -> Iterator[NpzSource]:
+    """Open a .npz of `scipy.sparse.save_npz`."""
+    yield NpzSource(file)
+
+
+def _read_csr(path: Path) -> csr_matrix:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            kind = arrays["format"].item()
+            kind = kind.decode() if isinstance(kind, bytes) else kind
+            if kind != "csr":
+                raise UnsupportedMatrix(path, str(kind).upper())
+            shape = (int(arrays["shape"][0]), int(arrays["shape"][1]))
+            parts = (arrays["data"], arrays["indices"], arrays["indptr"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UnreadableInput(path, f"it is not a scipy CSR .npz, or it is cut off ({error})") from error
+    try:
+        matrix = csr_matrix(parts, shape=shape)
+    except ValueError as error:
+        raise CorruptMatrix(path, str(error)) from error
+    check_csr(path, matrix, shape[0])
+    return matrix
+
+
+def _read_genes(path: Path) -> list[str]:
+    try:
+        return [line.split("\t")[0].strip() for line in path.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableInput(path, f"the gene list cannot be read ({error})") from error
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        separator = "\t" if ".tsv" in path.suffixes else ","
+        table = pd.read_csv(path, sep=separator, index_col=0, low_memory=False)
+    except (OSError, ValueError, UnicodeDecodeError) as error:
+        raise UnreadableInput(path, f"the metadata table cannot be read ({error})") from error
+    table.index = table.index.astype(str)
+    return table
