@@ -1,0 +1,142 @@
+"""Messages to model values. Every malformed request is a `RequestError` that names the argument."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from insignia_model import CellId, Condition, HitRule, SearchRequest, Signature
+from insignia_model.condition import Value
+from insignia_model.errors import InvalidArgument, InvalidSignature, LimitExceeded
+from insignia_proto.v1 import insignia_pb2 as pb
+from insignia_server.config import ServerConfig
+
+AGGREGATES = {
+    pb.AGGREGATE_UNSPECIFIED: "mean",
+    pb.AGGREGATE_MEAN: "mean",
+    pb.AGGREGATE_SUM: "sum",
+}
+OPERATORS = {
+    pb.OPERATOR_IN: "in",
+    pb.OPERATOR_NOT_IN: "not in",
+    pb.OPERATOR_LESS: "<",
+    pb.OPERATOR_LESS_EQUAL: "<=",
+    pb.OPERATOR_GREATER: ">",
+    pb.OPERATOR_GREATER_EQUAL: ">=",
+    pb.OPERATOR_MISSING: "missing",
+    pb.OPERATOR_NOT_MISSING: "not missing",
+}
+DEFAULT_K = 100
+DEFAULT_MIN_CELLS = 10
+DEFAULT_MAX_VALUES = 20
+
+
+def search_request(message: pb.SearchRequest, config: ServerConfig) -> SearchRequest:
+    """The question of Search; what is absent takes the default that the proto states."""
+    k = message.k if message.HasField("k") else DEFAULT_K
+    if k > config.max_k:
+        raise LimitExceeded("k", k, config.max_k, "ask for fewer cells, or stream all scores with Scores")
+    return SearchRequest(
+        signature=required_signature(message, config),
+        k=k,
+        where=conditions(message.where),
+        group_by=tuple(message.group_by),
+        hits=hit_rule(message.hits) if message.HasField("hits") else HitRule(),
+        aggregate=aggregate(message.aggregate),
+        quantiles=message.quantiles,
+        min_cells=message.min_cells if message.HasField("min_cells") else DEFAULT_MIN_CELLS,
+        min_coverage=message.min_coverage,
+    )
+
+
+def required_signature(message: pb.SearchRequest | pb.ScoresRequest, config: ServerConfig) -> Signature:
+    """The signature of a request that must have one."""
+    if not message.HasField("signature"):
+        raise InvalidArgument("signature", "it is required")
+    check_gene_count(len(message.signature.genes), config)
+    return signature(message.signature)
+
+
+def signature(message: pb.Signature) -> Signature:
+    """Weights by gene. A repeated gene counts once; with weights it is ambiguous, so an error."""
+    name = message.name or "signature"
+    genes = list(message.genes)
+    if not message.weights:
+        return Signature.of(genes, name)
+    if len(message.weights) != len(genes):
+        raise InvalidSignature(name, f"{len(message.weights)} weights for {len(genes)} genes")
+    weighted = Signature.of(dict(zip(genes, message.weights, strict=True)), name)
+    if len(weighted) != len(genes):
+        seen: set[str] = set()
+        twice = next(g for g in (g.strip() for g in genes) if g in seen or seen.add(g))  # type: ignore[func-returns-value]
+        raise InvalidSignature(name, f"gene {twice!r} has two weights")
+    return weighted
+
+
+def conditions(messages: Sequence[pb.Condition]) -> tuple[Condition, ...]:
+    """The filter."""
+    return tuple(_condition(message) for message in messages)
+
+
+def aggregate(value: int) -> str:
+    """``mean`` or ``sum``."""
+    if value not in AGGREGATES:
+        raise InvalidArgument("aggregate", f"{value} is not an Aggregate of insignia.v1")
+    return AGGREGATES[value]  # type: ignore[index]  # an enum value is an int at run time
+
+
+def coverage(value: float) -> float:
+    """Smallest share of the genes that a study must have measured."""
+    if not 0 <= value <= 1:
+        raise InvalidArgument("min_coverage", f"{value} is not from 0 to 1")
+    return value
+
+
+def hit_rule(message: pb.HitRule) -> HitRule:
+    """The hit rule that is set."""
+    kind = message.WhichOneof("rule")
+    if kind is None:
+        raise InvalidArgument("hits", "no rule is set; leave hits out for percentile 95")
+    return HitRule(kind, float(getattr(message, kind)))
+
+
+def cell_ids(message: pb.GetCellsRequest, config: ServerConfig) -> list[CellId]:
+    """Identities of the cells asked for."""
+    if len(message.cells) > config.max_k:
+        raise LimitExceeded("cells", len(message.cells), config.max_k, "ask in several requests")
+    return [CellId(cell.study, cell.cell_id) for cell in message.cells]
+
+
+def gene_names(message: pb.ResolveGenesRequest, config: ServerConfig) -> list[str]:
+    """Names to resolve."""
+    check_gene_count(len(message.genes), config)
+    return list(message.genes)
+
+
+def max_values(message: pb.ListFieldsRequest) -> int:
+    """How many values to show per field."""
+    return message.max_values if message.HasField("max_values") else DEFAULT_MAX_VALUES
+
+
+def check_gene_count(n_genes: int, config: ServerConfig) -> None:
+    """Refuse more genes than the server takes."""
+    if n_genes > config.max_genes:
+        raise LimitExceeded("genes", n_genes, config.max_genes, "ask with fewer genes")
+
+
+def _condition(message: pb.Condition) -> Condition:
+    where = f"where {message.field!r}"
+    if message.operator not in OPERATORS:
+        problem = (
+            "is required" if message.operator == pb.OPERATOR_UNSPECIFIED else "is not one of insignia.v1"
+        )
+        raise InvalidArgument(where, f"operator {message.operator} {problem}")
+    values = tuple(_value(value, where) for value in message.values)
+    return Condition(message.field, OPERATORS[message.operator], values)
+
+
+def _value(message: pb.Value, where: str) -> Value:
+    kind = message.WhichOneof("value")
+    if kind is None:
+        raise InvalidArgument(where, "a value is empty; ask for cells without a value by OPERATOR_MISSING")
+    value: Value = getattr(message, kind)
+    return value

@@ -1,0 +1,188 @@
+"""Model values to messages, column by column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from insignia_model import (
+    AtlasInfo,
+    Column,
+    FieldInfo,
+    GeneReport,
+    ScoreChunk,
+    SearchResult,
+    StudyInfo,
+    Table,
+)
+from insignia_proto.v1 import insignia_pb2 as pb
+
+#: Cells of one ScoresResponse with names: 65,536 long names would not be well under a message limit of 4 MiB.
+NAMED_CELLS = 16_384
+
+AGGREGATES = {"mean": pb.AGGREGATE_MEAN, "sum": pb.AGGREGATE_SUM}
+
+Packed: TypeAlias = pb.FloatValues | pb.DoubleValues | pb.BoolValues
+
+
+def search_response(result: SearchResult) -> pb.SearchResponse:
+    """The answer of Search."""
+    message = pb.SearchResponse(
+        engine=result.engine,
+        aggregate=AGGREGATES[result.aggregate],
+        hits=result.hits,
+        n_cells=result.n_cells,
+        n_hits=result.n_hits,
+        cutoff=result.cutoff,
+        elapsed_ms=result.elapsed_ms,
+        group_by=result.group_by,
+    )
+    _fill_genes(message.genes, result.genes)
+    _fill_table(message.cells, result.cell_table)
+    _fill_table(message.groups, result.group_table)
+    _fill_table(message.samples, result.sample_table)
+    return message
+
+
+def scores_responses(chunks: Iterable[ScoreChunk], genes: GeneReport) -> Iterator[pb.ScoresResponse]:
+    """The stream of Scores, made as it is asked for. No cell: one message without scores."""
+    first = True
+    for chunk in chunks:
+        for message in _score_messages(chunk):
+            if first:
+                _fill_genes(message.genes, genes)
+                first = False
+            yield message
+    if first:
+        yield pb.ScoresResponse(floats=pb.FloatValues(), genes=gene_report(genes))
+
+
+def gene_report(report: GeneReport) -> pb.GeneReport:
+    """What became of names."""
+    message = pb.GeneReport()
+    _fill_genes(message, report)
+    return message
+
+
+def table(columns: Table) -> pb.Table:
+    """Columns in order."""
+    message = pb.Table()
+    _fill_table(message, columns)
+    return message
+
+
+def atlas(info: AtlasInfo) -> pb.GetAtlasResponse:
+    """The atlas as a whole."""
+    return pb.GetAtlasResponse(**asdict(info))
+
+
+def study(info: StudyInfo) -> pb.Study:
+    """One study."""
+    return pb.Study(**asdict(info))
+
+
+def field(info: FieldInfo) -> pb.Field:
+    """One metadata field."""
+    return pb.Field(
+        field=info.field,
+        kind=info.kind,
+        n_studies=info.n_studies,
+        n_cells=info.n_cells,
+        n_values=info.n_values,
+        values=[pb.FieldValue(value=value, n_cells=n_cells) for value, n_cells in info.values],
+        minimum=info.minimum,
+        maximum=info.maximum,
+    )
+
+
+def _fill_genes(message: pb.GeneReport, report: GeneReport) -> None:
+    message.SetInParent()  # a report without any gene is still a report
+    message.asked.extend(report.resolved)
+    message.used.extend(report.resolved.values())
+    message.missing.extend(report.missing)
+
+
+def _fill_table(message: pb.Table, columns: Table) -> None:
+    message.SetInParent()
+    for name, column in columns.columns.items():
+        _FILL[column.kind](message.columns.add(name=name), column)
+
+
+def _fill_categories(message: pb.Column, column: Column) -> None:
+    codes, dictionary = column.values, column.dictionary
+    if len(dictionary) > len(codes):  # a whole study's dictionary for a few cells
+        used, codes = np.unique(codes, return_inverse=True)
+        n_missing = int(len(used) > 0 and used[0] < 0)
+        codes, dictionary = codes - n_missing, [dictionary[code] for code in used[n_missing:].tolist()]
+    values = message.categories
+    values.dictionary.extend(dictionary)
+    if len(dictionary) < 127:
+        values.MergeFromString(_packed(2, (codes + 1).astype(np.uint8)))  # one byte is a varint below 128
+    else:
+        values.codes.extend((codes + 1).tolist())
+
+
+def _fill_numbers(message: pb.Column, column: Column) -> None:
+    if column.values.dtype == np.float32:
+        _fill(message.floats, column.values, "<f4")
+    else:
+        _fill(message.doubles, column.values, "<f8")
+
+
+def _fill_integers(message: pb.Column, column: Column) -> None:
+    message.integers.SetInParent()
+    message.integers.values.extend(column.values.tolist())
+    if column.missing is not None and column.missing.any():
+        message.integers.missing.extend(column.missing.tolist())
+
+
+def _fill_bools(message: pb.Column, column: Column) -> None:
+    _fill(message.bools, column.values, np.bool_)
+    if column.missing is not None and column.missing.any():
+        message.bools.missing.extend(column.missing.tolist())
+
+
+_FILL = {
+    "category": _fill_categories,
+    "number": _fill_numbers,
+    "integer": _fill_integers,
+    "bool": _fill_bools,
+}
+
+
+def _score_messages(chunk: ScoreChunk) -> Iterator[pb.ScoresResponse]:
+    step = NAMED_CELLS if chunk.cell_ids else max(1, len(chunk.scores))
+    for start in range(0, len(chunk.scores), step):
+        part = slice(start, start + step)
+        rows, scores = chunk.rows[part], chunk.scores[part]
+        message = pb.ScoresResponse(study=chunk.study, cell_ids=chunk.cell_ids[part])
+        if int(rows[-1]) - int(rows[0]) + 1 == len(rows):
+            message.first_row = int(rows[0])
+        else:
+            message.rows.extend(rows.tolist())
+        if scores.dtype == np.float32:
+            _fill(message.floats, scores, "<f4")
+        else:
+            _fill(message.doubles, scores, "<f8")
+        yield message
+
+
+def _fill(message: Packed, values: npt.NDArray[Any], dtype: npt.DTypeLike) -> None:
+    """Fill ``values``, field 1, from an array: as bytes, 70 times faster than number by number at 65,536."""
+    message.SetInParent()
+    message.MergeFromString(_packed(1, values.astype(dtype, copy=False)))
+
+
+def _packed(field_number: int, values: npt.NDArray[Any]) -> bytes:
+    """A packed repeated field as it is on the wire: tag, length in bytes, little-endian values."""
+    n_bytes = values.nbytes
+    head = bytearray([field_number << 3 | 2])
+    while n_bytes > 127:
+        head.append(n_bytes & 127 | 128)
+        n_bytes >>= 7
+    head.append(n_bytes)
+    return bytes(head) + values.tobytes()

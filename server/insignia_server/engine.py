@@ -1,0 +1,74 @@
+"""All that the server asks of an engine; `insignia_index.Atlas` offers it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from insignia_index import CancelToken
+from insignia_model import (
+    AtlasInfo,
+    CellId,
+    Condition,
+    FieldInfo,
+    GeneReport,
+    ScoreChunk,
+    SearchRequest,
+    SearchResult,
+    Signature,
+    StudyInfo,
+    Table,
+)
+
+
+class Engine(Protocol):
+    """An open atlas. Every method may be called from many threads at once."""
+
+    def run(
+        self, request: SearchRequest, *, cancel: CancelToken | None = None, threads: int | None = None
+    ) -> SearchResult:
+        """Answer of one search."""
+        ...
+
+    def iter_scores(
+        self,
+        signature: Signature,
+        *,
+        where: tuple[Condition, ...] = (),
+        aggregate: str = "mean",
+        cell_ids: bool = False,
+        min_coverage: float = 0.0,
+        cancel: CancelToken | None = None,
+    ) -> Iterator[ScoreChunk]:
+        """Scores in (study, row) order, chunks of at most 65,536 cells."""
+        ...
+
+    def genes(self, names: Sequence[str]) -> GeneReport:
+        """What each name means to the atlas."""
+        ...
+
+    def studies(self) -> list[StudyInfo]:
+        """Studies in tie order."""
+        ...
+
+    def fields(self, max_values: int = 20) -> list[FieldInfo]:
+        """Metadata fields over all studies."""
+        ...
+
+    def cells(self, ids: Sequence[CellId]) -> Table:
+        """Metadata of cells, in the order asked."""
+        ...
+
+    def info(self) -> AtlasInfo:
+        """The atlas as a whole."""
+        ...
+
+    def refresh(self) -> bool:
+        """Take up a newer revision if there is one; searches that run keep theirs."""
+        ...
+
+    def warm(self) -> None:
+        """Compile and load what the first search would otherwise wait for."""
+
+    def close(self) -> None:
+        """Give back files and memory."""

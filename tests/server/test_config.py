@@ -1,0 +1,35 @@
+import math
+
+import pytest
+
+from insignia_model.errors import InvalidArgument
+from insignia_server.config import LOWEST, ServerConfig
+
+
+def test_as_many_searches_run_at_once_as_there_are_threads_unless_said_otherwise():
+    assert ServerConfig(threads=3).max_concurrent == 3
+    assert ServerConfig(threads=3, max_concurrent=5).max_concurrent == 5
+
+
+@pytest.mark.parametrize("name", sorted(LOWEST))
+def test_a_setting_below_its_lowest_value_is_refused_by_name(name):
+    with pytest.raises(InvalidArgument, match=name):
+        ServerConfig(**{name: min(LOWEST[name], 0) - 1})
+
+
+def test_not_a_number_is_refused():
+    with pytest.raises(InvalidArgument, match="grace_s"):
+        ServerConfig(grace_s=math.nan)
+
+
+@pytest.mark.parametrize(
+    "listen", ["", "50051", "localhost", ":50051", "127.0.0.1:", "host:65536", "host:-1"]
+)
+def test_what_is_no_address_is_refused(listen):
+    with pytest.raises(InvalidArgument, match="HOST:PORT"):
+        ServerConfig(listen=listen)
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::]:50051", "localhost:65535"])
+def test_addresses_are_taken(listen):
+    assert ServerConfig(listen=listen).listen == listen
