@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 
 from insignia_index.cancel import CancelToken
+from insignia_index.catalog.catalog import read_revision, with_latest
 from insignia_index.catalog.store import Store
 from insignia_index.describe import atlas_info, field_info, study_info
 from insignia_index.search.cells import Places
@@ -19,7 +20,7 @@ from insignia_index.search.plan import Groupings, resolve
 from insignia_index.search.tasks import Buffers, Threads
 from insignia_index.snapshot import Snapshot
 from insignia_model.condition import WhereLike, conditions
-from insignia_model.errors import AtlasCorrupt, CellNotFound
+from insignia_model.errors import CellNotFound
 from insignia_model.hits import HitRule
 from insignia_model.info import AtlasInfo, FieldInfo, StudyInfo
 from insignia_model.request import CellId, SearchRequest
@@ -39,39 +40,47 @@ class Atlas:
         self._store = store
         self._threads = threads
         self._refreshing = threading.Lock()
-        self._session = self._new_session(None)
+        self._open_session: Session | None = self._new_session(None)
 
     @classmethod
     def open(cls, path: str | Path, *, threads: int | None = None) -> Self:
         """Open the atlas directory. ``threads``: at most so many work on one search (default: all cores)."""
         path = Path(path)
-        return cls(path, Store(path), Threads(threads))
+        store = Store(path)
+        try:
+            return cls(path, store, Threads(threads))
+        except BaseException:
+            store.close()
+            raise
 
     def _new_session(self, earlier: Snapshot | None) -> Session:
-        snapshot = self._snapshot(earlier)
+        snapshot = with_latest(self._store, lambda: Snapshot(self.path, self._store, earlier))
         return Session(snapshot, Groupings(snapshot), Buffers(), self._threads)
-
-    def _snapshot(self, earlier: Snapshot | None) -> Snapshot:
-        try:
-            return Snapshot(self.path, self._store, earlier)
-        except AtlasCorrupt:
-            # a writer may have removed a shard between our reading the catalog and opening its files
-            return Snapshot(self.path, self._store, earlier)
 
     def refresh(self) -> bool:
         """Take up a newer revision if there is one; searches that run keep theirs."""
         with self._refreshing:
             current = self._session.snapshot
-            if self._store.revision() == current.revision:
+            if read_revision(self._store) == current.revision:
                 return False
-            self._session = self._new_session(current)
+            self._open_session = self._new_session(current)
             return True
 
     def close(self) -> None:
-        """Stop the threads and let go of the files. No search may be running."""
-        self._threads.close()
-        self._session.snapshot.close()
-        self._store.close()
+        """Stop the threads and let go of the files. No search may be running.
+
+        What `iter_scores` returned keeps its revision, and can still be read.
+        """
+        if self._open_session is not None:
+            self._open_session = None
+            self._threads.close()
+            self._store.close()
+
+    @property
+    def _session(self) -> Session:
+        if self._open_session is None:
+            raise ValueError(f"the atlas {self.path} is closed")
+        return self._open_session
 
     def __enter__(self) -> Self:
         return self
@@ -82,6 +91,8 @@ class Atlas:
         self.close()
 
     def __repr__(self) -> str:
+        if self._open_session is None:
+            return f"<Atlas {self.path} closed>"
         snapshot = self._session.snapshot
         return (
             f"<Atlas {self.path} revision {snapshot.revision}: {len(snapshot.studies)} studies, "

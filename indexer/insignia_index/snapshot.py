@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from insignia_index.catalog.columns import CellIds, decode_column, unpack_text
-from insignia_index.catalog.records import AtlasRecord, StudyRecord, parse_atlas
-from insignia_index.catalog.store import ReadTransaction, Store
+from insignia_index.catalog.catalog import SHARDS, open_catalog
+from insignia_index.catalog.columns import CellIds, decode_column
+from insignia_index.catalog.records import VALUE_BITS, StudyRecord
+from insignia_index.catalog.store import Store
+from insignia_index.format.files import bytes_digest
 from insignia_index.format.reader import Shard
 from insignia_index.kernels.check import FAULTS, check_genes
 from insignia_index.kernels.score import FIRST_ROW, N_CELLS, TABLE_COLUMNS
 from insignia_model.errors import AtlasCorrupt, StudyNotFound
 from insignia_model.table import Column
-
-SHARDS = "shards"
 
 
 class Snapshot:
@@ -31,15 +31,10 @@ class Snapshot:
 
     def __init__(self, atlas: Path, store: Store, earlier: Snapshot | None = None) -> None:
         self.atlas = atlas
-        self._transaction: ReadTransaction = store.read()
+        self._transaction, catalog = open_catalog(store)
         # a search may outlast the snapshot's place as the current one: the view ends with its last user
         self._release = weakref.finalize(self, self._transaction.close)
-        get = self._transaction.get
-        self.record: AtlasRecord = parse_atlas(get("atlas"), get("format"), store.path)
-        self.studies = tuple(
-            StudyRecord.from_json(raw, store.path) for _, raw in self._transaction.items("study/")
-        )
-        self.genes: list[str] = unpack_text(get("vocabulary") or b"")
+        self.record, self.studies, self.genes = catalog.record, catalog.studies, catalog.genes
         self.shards = self._open_shards(earlier)
         n_cells = np.array([study.n_cells for study in self.studies], np.int64)
         #: first row of each study, and the number of rows at the end
@@ -53,10 +48,14 @@ class Snapshot:
 
     def _open_shards(self, earlier: Snapshot | None) -> tuple[Shard, ...]:
         kept = {} if earlier is None else {s.directory.name: s for s in earlier.shards}
-        folder = self.atlas / SHARDS
-        return tuple(
-            kept.get(study.shard) or Shard(folder / study.shard, study.files) for study in self.studies
-        )
+        return tuple(kept.get(study.shard) or self._open_shard(study) for study in self.studies)
+
+    def _open_shard(self, study: StudyRecord) -> Shard:
+        shard = Shard(self.atlas / SHARDS / study.shard, study.files)
+        fits = shard.n_cells == study.n_cells and shard.n_genes <= len(self.genes)
+        if not fits or shard.value_bits != VALUE_BITS[self.record.value_dtype]:
+            raise AtlasCorrupt(shard.path, "its head does not fit the catalog")
+        return shard
 
     def _build_table(self) -> None:
         tables = [shard.table for shard in self.shards]
@@ -110,8 +109,16 @@ class Snapshot:
         return sets, np.array(which, np.intp)
 
     def _measured_bits(self, study: StudyRecord) -> bytes:
+        raw = self._value(study, f"genes/{study.shard}", study.genes_digest, "measured genes")
         # a vocabulary that has grown since pads with zeros; equal sets must compare equal
-        return bytes(self._transaction.get(f"genes/{study.shard}") or b"").rstrip(b"\0")
+        return bytes(raw).rstrip(b"\0")
+
+    def _value(self, study: StudyRecord, key: str, digest: str, what: str) -> memoryview:
+        raw = self._transaction.get(key)
+        if raw is None or bytes_digest(raw) != digest:
+            problem = "missing" if raw is None else "not as they were written"
+            raise AtlasCorrupt(self.atlas, f"the {what} of study {study.study!r} are {problem}")
+        return raw
 
     def n_genes_measured(self, gene_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """How many of the genes each study measured, int64 (n_studies,)."""
@@ -138,7 +145,7 @@ class Snapshot:
             raise AtlasCorrupt(self.atlas, f"field {field!r} of study {study.study!r} is missing")
         try:
             return decode_column(record, raw, dictionary, study.n_cells)
-        except (ValueError, UnicodeDecodeError) as error:
+        except ValueError as error:
             problem = f"field {field!r} of study {study.study!r} is damaged ({error})"
             raise AtlasCorrupt(self.atlas, problem) from error
 
@@ -146,19 +153,15 @@ class Snapshot:
         """Cell ids of a study."""
         if study not in self._cell_ids:
             record = self.studies[study]
-            raw = self._transaction.get(f"cells/{record.shard}")
-            if raw is None:
-                raise AtlasCorrupt(self.atlas, f"the cell ids of study {record.study!r} are missing")
+            raw = self._value(record, f"cells/{record.shard}", record.cells_digest, "cell ids")
             self._cell_ids[study] = CellIds(raw, record.n_cells)
         return self._cell_ids[study]
 
     def check_metadata(self, study: int) -> None:
-        """Decode cell ids and every column of a study; raises `AtlasCorrupt`."""
-        record = self.studies[study]
-        ids = self.cell_ids(study)
-        if len(ids) != record.n_cells or (record.n_cells and not ids[record.n_cells - 1]):
-            raise AtlasCorrupt(self.atlas, f"the cell ids of study {record.study!r} are damaged")
-        for field in record.fields:
+        """Read all that the catalog holds of a study; raises `AtlasCorrupt`."""
+        self.cell_ids(study)
+        self._measured_bits(self.studies[study])
+        for field in self.studies[study].fields:
             self.column(study, field)
 
     def check_genes(self, gene_ids: npt.NDArray[np.int64]) -> None:
@@ -184,5 +187,7 @@ class Snapshot:
             )
 
     def close(self) -> None:
-        """Let go of the catalog's view (also done when nobody refers to the snapshot any more)."""
+        """Let go of the catalog's view, as happens when nobody refers to the snapshot any more."""
+        self._columns.clear()
+        self._cell_ids.clear()
         self._release()

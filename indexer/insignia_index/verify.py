@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from insignia_index.catalog.store import Store
+from insignia_index.catalog.catalog import with_latest
+from insignia_index.catalog.store import Store, check_pages
 from insignia_index.format.reader import verify_files
 from insignia_index.snapshot import Snapshot
 
@@ -21,22 +22,28 @@ class VerifyReport:
 
 
 def verify_atlas(path: str | Path) -> VerifyReport:
-    """Compare every file with its digest, every container with its checksum, and decode all metadata.
+    """Compare every file with its digest, every container with its checksum, and read all metadata.
 
     Raises `AtlasCorrupt` that names the first file, study, field or gene that is not as it was written.
     """
     path = Path(path)
+    check_pages(path)
     store = Store(path)
     try:
-        snapshot = Snapshot(path, store)
+        return with_latest(store, lambda: _verified(path, store))
+    finally:
+        store.close()
+
+
+def _verified(path: Path, store: Store) -> VerifyReport:
+    snapshot = Snapshot(path, store)
+    try:
         for study, shard in zip(snapshot.studies, snapshot.shards, strict=True):
             verify_files(shard.directory, study.files)
         snapshot.check_genes(np.arange(len(snapshot.genes)))
         for i in range(len(snapshot.studies)):
             snapshot.check_metadata(i)
         size_bytes = sum(sum(study.files.sizes.values()) for study in snapshot.studies)
-        report = VerifyReport(len(snapshot.studies), size_bytes)
-        snapshot.close()
-        return report
+        return VerifyReport(len(snapshot.studies), size_bytes)
     finally:
-        store.close()
+        snapshot.close()

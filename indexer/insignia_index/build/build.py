@@ -16,16 +16,16 @@ from insignia_index.build.progress import Progress, SilentProgress
 from insignia_index.build.rows import RowsByStudy
 from insignia_index.build.study import PostingBuffer, StudyRows, build_shard
 from insignia_index.catalog.columns import CellIds, encode_column
-from insignia_index.catalog.records import FieldRecord, StudyRecord
+from insignia_index.catalog.records import VALUE_BITS, FieldRecord, StudyRecord
 from insignia_index.catalog.writer import AtlasWriter, write_metadata
-from insignia_index.format.files import ShardFiles
+from insignia_index.format.files import ShardFiles, bytes_digest
 from insignia_index.format.reader import Shard
 from insignia_index.format.writer import gene_bitmap
 from insignia_index.kernels.check import FAULTS, check_genes
 from insignia_model.errors import AtlasCorrupt, InvalidArgument, StudyNotFound
 from insignia_model.table import Column
 
-VALUE_DTYPES = ("float16", "float32")
+VALUE_DTYPES = tuple(VALUE_BITS)
 
 
 @dataclass(slots=True)
@@ -61,7 +61,8 @@ def build_atlas(
     with AtlasWriter.open(Path(path), create_dtype=create_dtype) as writer:
         if value_dtype is not None and value_dtype != writer.record.value_dtype:
             raise InvalidArgument(
-                "value_dtype", f"the atlas stores {writer.record.value_dtype}; a new one can store {value_dtype}"
+                "value_dtype",
+                f"the atlas stores {writer.record.value_dtype}; a new one can store {value_dtype}",
             )
         session = _Build(writer, replace, progress or SilentProgress())
         for file in files:
@@ -163,12 +164,13 @@ class _Build:
         self, file: InputFile, digest: str, rows: StudyRows, columns: dict[str, Column], buffer: PostingBuffer
     ) -> None:
         shard, directory = self._writer.stage(rows.study)
-        value_bits = 16 if self._writer.record.value_dtype == "float16" else 32
+        value_bits = VALUE_BITS[self._writer.record.value_dtype]
         built = build_shard(rows, directory, buffer, value_bits, self._progress.advance)
         _check_shard(directory, built.files, buffer.n_genes)
         fields, items = _encoded(shard, columns)
         measured = gene_bitmap(np.sort(rows.gene_of_column), buffer.n_genes)
-        items += [(f"cells/{shard}", CellIds.encode(rows.cell_ids)), (f"genes/{shard}", measured.tobytes())]
+        cells, genes = CellIds.encode(rows.cell_ids), measured.tobytes()
+        items += [(f"cells/{shard}", cells), (f"genes/{shard}", genes)]
         write_metadata(directory, items)
         samples = columns["sample"]
         self._writer.add(
@@ -183,6 +185,8 @@ class _Build:
                 signed=built.signed,
                 source=file.path.name,
                 digest=digest,
+                cells_digest=bytes_digest(cells),
+                genes_digest=bytes_digest(genes),
                 files=built.files,
                 fields=fields,
             )

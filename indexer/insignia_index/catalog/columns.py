@@ -6,19 +6,28 @@ Text never contains NUL, so that dictionaries and cell ids are NUL-terminated ru
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from insignia_index.catalog.records import FieldRecord
+from insignia_index.format.files import bytes_digest
 from insignia_model.table import Column
 
 _BOOL_MISSING = 255
+#: How a kind may be stored.
+_DTYPES = {"category": ("i1", "<i2", "<i4"), "bool": ("u1",), "integer": ("<i8",), "number": ("<f4", "<f8")}
 
 
 def encode_column(column: Column) -> tuple[FieldRecord, bytes, bytes]:
     """Record, values and dictionary (empty unless category) of a column, as stored."""
+    record, values, dictionary = _encoded(column)
+    return replace(record, digest=bytes_digest(values, dictionary)), values, dictionary
+
+
+def _encoded(column: Column) -> tuple[FieldRecord, bytes, bytes]:
     if column.kind == "category":
         dtype = _code_dtype(len(column.dictionary))
         record = FieldRecord(
@@ -44,7 +53,11 @@ def encode_column(column: Column) -> tuple[FieldRecord, bytes, bytes]:
 def decode_column(
     record: FieldRecord, raw: memoryview | bytes, dictionary: memoryview | bytes, n_cells: int
 ) -> Column:
-    """Column over the stored bytes (no copy but for bool and masks)."""
+    """Column over the stored bytes (no copy but for bool and masks); raises `ValueError` if they are damaged."""
+    if record.dtype not in _DTYPES.get(record.kind, ()):
+        raise ValueError(f"a {record.kind} is not stored as {record.dtype}")
+    if bytes_digest(raw, dictionary) != record.digest:
+        raise ValueError("it does not match its checksum")
     values: npt.NDArray[Any] = np.frombuffer(raw, record.dtype, n_cells)
     if record.kind == "category":
         names = unpack_text(dictionary)

@@ -1,4 +1,8 @@
-"""Catalog records: what is known of the atlas and of each study, as JSON."""
+"""Catalog records: what is known of the atlas and of each study, as JSON.
+
+LMDB's pages carry no checksums. So the atlas record is stored behind its own digest and holds that of the
+study records and the vocabulary; a study record holds those of the study's other values.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +12,55 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-from insignia_index.format.files import ShardFiles
+from insignia_index.format.files import ShardFiles, bytes_digest
 from insignia_model.errors import AtlasCorrupt, UnsupportedFormat
 
 CATALOG_VERSION = 1
+#: Bits of a stored value by the name of its dtype.
+VALUE_BITS = {"float16": 16, "float32": 32}
+
 _NAME_BYTES = 120
+_DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class AtlasRecord:
-    """The atlas as a whole. ``next_shard`` numbers shards, so that no directory name is used twice."""
+    """The atlas as a whole. ``next_shard`` numbers shards, so that no directory name is used twice.
+
+    ``digest``: of the vocabulary and of all study records, see `catalog_digest`.
+    """
 
     revision: int
     value_dtype: str
     next_shard: int = 1
+    digest: str = ""
 
-    def to_json(self) -> bytes:
-        """As stored under ``atlas``."""
-        return json.dumps(asdict(self)).encode()
+    def to_bytes(self) -> bytes:
+        """As stored under ``atlas``: digest of the JSON, then the JSON."""
+        body = json.dumps(asdict(self)).encode()
+        return bytes_digest(body).encode() + body
+
+    @classmethod
+    def from_bytes(cls, raw: bytes | memoryview, path: Path) -> Self:
+        """Parse what `to_bytes` wrote; ``path`` is named if it cannot be."""
+        stored, body = bytes(raw[:_DIGEST_BYTES]), bytes(raw[_DIGEST_BYTES:])
+        if bytes_digest(body).encode() != stored:
+            raise AtlasCorrupt(path, "its atlas record does not match its checksum")
+        try:
+            record = cls(**json.loads(body))
+        except (ValueError, TypeError) as error:
+            raise AtlasCorrupt(path, f"its atlas record cannot be read ({error})") from error
+        if record.value_dtype not in VALUE_BITS:
+            raise AtlasCorrupt(path, f"its values are {record.value_dtype!r}, which nobody writes")
+        return record
 
 
 @dataclass(frozen=True, slots=True)
 class FieldRecord:
-    """One metadata column of one study. ``dtype`` is numpy's; ``n_values``: length of the dictionary."""
+    """One metadata column of one study.
+
+    ``dtype`` is numpy's; ``n_values``: length of the dictionary; ``digest``: of values and dictionary.
+    """
 
     kind: str
     dtype: str
@@ -38,11 +68,15 @@ class FieldRecord:
     n_values: int = 0
     minimum: float | None = None
     maximum: float | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StudyRecord:
-    """One study at the revision that published it."""
+    """One study at the revision that published it.
+
+    ``digest``: of its input and how it was read; ``cells_digest``, ``genes_digest``: of these catalog values.
+    """
 
     study: str
     shard: str
@@ -54,6 +88,8 @@ class StudyRecord:
     signed: bool
     source: str
     digest: str
+    cells_digest: str
+    genes_digest: str
     files: ShardFiles
     fields: dict[str, FieldRecord] = field(default_factory=dict)
 
@@ -68,27 +104,31 @@ class StudyRecord:
             data: dict[str, Any] = json.loads(bytes(raw))
             data["files"] = ShardFiles(**data["files"])
             data["fields"] = {name: FieldRecord(**record) for name, record in data["fields"].items()}
-            return cls(**data)
-        except (ValueError, TypeError, KeyError) as error:
+            record = cls(**data)
+            files = record.files
+            # a writer removes the directory of this name
+            if Path(record.shard).name != record.shard or "postings.bin" not in files.sizes:
+                raise ValueError("its files are not those of a shard")
+            if min(record.n_cells, files.head_offset, files.head_bytes, *files.sizes.values()) < 0:
+                raise ValueError("a size is negative")
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise AtlasCorrupt(path, f"a study record cannot be read ({error})") from error
+        return record
 
 
-def parse_atlas(
-    raw: bytes | memoryview | None, version: bytes | memoryview | None, path: Path
-) -> AtlasRecord:
-    """Atlas record, once the version of the catalog has been found readable."""
-    if version is None or raw is None:
-        raise AtlasCorrupt(path, "it is not the catalog of an atlas")
+def check_version(raw: bytes | memoryview, path: Path) -> None:
+    """Raise `UnsupportedFormat` unless the format record is of the version that this code reads."""
     try:
-        found = json.loads(bytes(version))["version"]
+        found = json.loads(bytes(raw))["version"]
     except (ValueError, TypeError, KeyError) as error:
         raise AtlasCorrupt(path, f"its format record cannot be read ({error})") from error
     if found != CATALOG_VERSION:
         raise UnsupportedFormat(path, found, f"version {CATALOG_VERSION}")
-    try:
-        return AtlasRecord(**json.loads(bytes(raw)))
-    except (ValueError, TypeError) as error:
-        raise AtlasCorrupt(path, f"its atlas record cannot be read ({error})") from error
+
+
+def catalog_digest(vocabulary: bytes | memoryview, studies: list[tuple[str, memoryview]]) -> str:
+    """Digest of the vocabulary and of every (name, record) of ``studies``, in their order."""
+    return bytes_digest(vocabulary, *(part for name, raw in studies for part in (name.encode(), b"\0", raw)))
 
 
 def format_json() -> bytes:

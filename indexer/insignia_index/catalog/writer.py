@@ -2,70 +2,75 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
-from insignia_index.catalog.columns import pack_text, unpack_text
-from insignia_index.catalog.records import AtlasRecord, StudyRecord, format_json, parse_atlas, shard_name
-from insignia_index.catalog.store import Store, WriteTransaction
+from insignia_index.catalog.catalog import MANIFEST, METADATA, SHARDS, is_new, open_catalog, write_revision
+from insignia_index.catalog.columns import pack_text
+from insignia_index.catalog.lock import LOCK, writer_lock
+from insignia_index.catalog.records import (
+    AtlasRecord,
+    StudyRecord,
+    catalog_digest,
+    format_json,
+    shard_name,
+)
+from insignia_index.catalog.store import FULL, Store, WriteTransaction
 from insignia_index.format.files import fsync_directory
-from insignia_index.snapshot import SHARDS
-from insignia_model.errors import AtlasLocked, AtlasNotFound, StorageFull
+from insignia_model.errors import AtlasNotFound, InvalidArgument, StorageFull
 
 _STAGING = ".staging"
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class AtlasWriter:
     """Holds the writer's lock of an atlas. Stage studies, then `publish`; what is not published vanishes."""
 
-    def __init__(self, path: Path, lock: IO[str], store: Store, record: AtlasRecord) -> None:
+    def __init__(self, path: Path, store: Store, create_dtype: str | None) -> None:
         self.path = path
-        self.record = record
-        self._lock = lock
+        self.studies: dict[str, StudyRecord] = {}
+        self.genes: list[str] = []
         self._store = store
-        self._next_shard = record.next_shard
+        if create_dtype is not None and is_new(store):
+            self.record = AtlasRecord(revision=0, value_dtype=create_dtype)
+        else:
+            view, catalog = open_catalog(store)
+            view.close()
+            self.record, self.genes = catalog.record, catalog.genes
+            self.studies = {study.study: study for study in catalog.studies}
+        self._next_shard = self.record.next_shard
         self._staged: list[StudyRecord] = []
         self._removed: list[StudyRecord] = []
-        view = store.read()
-        self.studies = {name: StudyRecord.from_json(raw, store.path) for name, raw in view.items("study/")}
-        self.genes = unpack_text(view.get("vocabulary") or b"")
-        view.close()
         self.staging = path / SHARDS / _STAGING
-        self._clear()
 
     @classmethod
     @contextmanager
     def open(cls, path: Path, *, create_dtype: str | None = None) -> Iterator[Self]:
         """Lock an atlas for writing; with ``create_dtype`` (float16 or float32) make it if there is none."""
-        if not (path / "meta.lmdb").exists() and create_dtype is None:
+        if path.exists() and not path.is_dir():
+            raise InvalidArgument("atlas", f"{path} is a file, and an atlas is a directory")
+        found = (path / "meta.lmdb").exists()
+        if create_dtype is None and not found:
             raise AtlasNotFound(path)
-        with full_disk(path):
-            (path / SHARDS).mkdir(parents=True, exist_ok=True)
-            lock = _locked(path)
-        try:
-            with full_disk(path):
-                store = Store(path, readonly=False)
-                try:
-                    if create_dtype is not None:
-                        _initialise(store, create_dtype)
-                    view = store.read()
-                    record = parse_atlas(view.get("atlas"), view.get("format"), store.path)
-                    view.close()
-                    writer = cls(path, lock, store, record)
-                    yield writer
-                    writer._clear()
-                finally:
-                    store.close()
-        finally:
-            lock.close()
+        made = not path.exists()
+        with full_disk(path), writer_lock(path):
+            published = found
+            try:
+                with _opened(path) as store:
+                    writer = cls(path, store, create_dtype)
+                    published = writer.record.revision > 0
+                    try:
+                        writer._clear()
+                        yield writer
+                    finally:
+                        published = writer.record.revision > 0  # in doubt, should clearing fail
+                        published = writer._clear() > 0
+            finally:
+                if not published:
+                    _remove_empty(path, made)
 
     def stage(self, study: str) -> tuple[str, Path]:
         """Name and empty directory of a new shard."""
@@ -77,7 +82,7 @@ class AtlasWriter:
 
     def add(self, record: StudyRecord) -> None:
         """A staged study is complete: its directory holds shard and metadata (`write_metadata`)."""
-        manifest = self.staging / record.shard / "manifest.json"
+        manifest = self.staging / record.shard / MANIFEST
         manifest.write_bytes(record.to_json())
         self._staged.append(record)
 
@@ -93,35 +98,51 @@ class AtlasWriter:
         for record in self._staged:
             (self.staging / record.shard).rename(folder / record.shard)
         fsync_directory(folder)
-        revision = self.record.revision + 1
         replaced = [self.studies[s.study] for s in self._staged if s.study in self.studies] + self._removed
+        staged = [replace(record, revision=self.record.revision + 1) for record in self._staged]
         with self._store.write() as transaction:
             for record in replaced:
                 _delete(transaction, record)
-            for record in self._staged:
-                _put(transaction, replace(record, revision=revision), folder / record.shard)
-            transaction.put("vocabulary", pack_text(self.genes))
-            self.record = replace(self.record, revision=revision, next_shard=self._next_shard)
-            transaction.put("atlas", self.record.to_json())
-        # readers that hold an earlier revision have its files mapped
+            for record in staged:
+                _put(transaction, record, folder / record.shard)
+            self._put_atlas(transaction)
+        # published; readers that hold an earlier revision have the files mapped that `_clear` removes
+        with suppress(OSError):
+            write_revision(self.path, self.record.revision)
         for record in replaced:
-            self.studies.pop(record.study, None)
-            shutil.rmtree(folder / record.shard, ignore_errors=True)
-        for record in self._staged:
-            (folder / record.shard / METADATA).unlink(missing_ok=True)
-            self.studies[record.study] = replace(record, revision=revision)
+            self.studies.pop(record.study)
+        self.studies |= {record.study: record for record in staged}
         self._staged, self._removed = [], []
 
-    def _clear(self) -> None:
-        """Remove what no revision refers to: the leftovers of a writer that died, or of one that failed."""
-        known = {record.shard for record in self.studies.values()}
+    def _put_atlas(self, transaction: WriteTransaction) -> None:
+        vocabulary = pack_text(self.genes)
+        self.record = replace(
+            self.record,
+            revision=self.record.revision + 1,
+            next_shard=self._next_shard,
+            digest=catalog_digest(vocabulary, transaction.items("study/")),
+        )
+        transaction.put("format", format_json())
+        transaction.put("vocabulary", vocabulary)
+        transaction.put("atlas", self.record.to_bytes())
+
+    def _clear(self) -> int:
+        """Remove what the catalog does not name: what it replaced, what a writer left that died or failed.
+
+        Returns the catalog's revision, 0 if nothing was published.
+        """
+        known, revision = set(), 0
+        if not is_new(self._store):
+            view, catalog = open_catalog(self._store)
+            view.close()
+            known = {study.shard for study in catalog.studies}
+            revision = catalog.record.revision
         for directory in (self.path / SHARDS).iterdir():
             if directory.name not in known:
                 shutil.rmtree(directory, ignore_errors=True)
-
-
-#: Staged keys and values of a study, until they are in the catalog.
-METADATA = "metadata.bin"
+            else:
+                (directory / METADATA).unlink(missing_ok=True)
+        return revision
 
 
 def write_metadata(directory: Path, items: list[tuple[str, bytes]]) -> None:
@@ -154,26 +175,22 @@ def _delete(transaction: WriteTransaction, record: StudyRecord) -> None:
         transaction.delete(f"dictionary/{record.shard}/{field}")
 
 
-def _initialise(store: Store, value_dtype: str) -> None:
-    with store.write() as transaction:
-        if transaction.get("format") is None:
-            transaction.put("format", format_json())
-            transaction.put("atlas", AtlasRecord(revision=0, value_dtype=value_dtype).to_json())
-
-
-def _locked(path: Path) -> IO[str]:
-    file = (path / "writer.lock").open("a+")
+@contextmanager
+def _opened(path: Path) -> Iterator[Store]:
+    store = Store(path, readonly=False)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.seek(0)
-        holder = file.read().strip() or "unknown process"
-        file.close()
-        raise AtlasLocked(path, holder) from error
-    file.truncate(0)
-    file.write(f"process {os.getpid()}")
-    file.flush()
-    return file
+        yield store
+    finally:
+        store.close()
+
+
+def _remove_empty(path: Path, made: bool) -> None:
+    """Take back what was made for an atlas whose first build failed."""
+    for name in ("meta.lmdb", "meta.lmdb-lock", LOCK):
+        (path / name).unlink(missing_ok=True)
+    for directory in (path / SHARDS, *([path] if made else [])):
+        with suppress(OSError):  # something else is in it
+            directory.rmdir()
 
 
 @contextmanager
@@ -182,6 +199,6 @@ def full_disk(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise StorageFull(path) from error
         raise

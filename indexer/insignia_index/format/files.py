@@ -22,6 +22,14 @@ class ShardFiles:
     digests: dict[str, str] = field(default_factory=dict)
 
 
+def bytes_digest(*parts: bytes | memoryview) -> str:
+    """xxh3-64 of the parts' bytes, one after the other, hexadecimal."""
+    digest = xxhash.xxh3_64()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
 def file_digest(path: Path) -> str:
     """xxh3-64 of a file's bytes, hexadecimal."""
     digest = xxhash.xxh3_64()

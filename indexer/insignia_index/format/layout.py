@@ -34,6 +34,7 @@ HEAD = np.dtype(
         ("n_postings", "<u8"),
         ("n_genes", "<u4"),  # length of the vocabulary when the shard was written
         ("n_blocks", "<u4"),
+        ("shard", "<u8"),  # number of the shard, so that no two shards of an atlas have the same head
     ]
 )
 BLOCK = np.dtype(

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
-from insignia_index.format.files import ShardFiles, file_digest
+from insignia_index.format.files import ShardFiles, bytes_digest, file_digest
 from insignia_index.format.layout import (
+    ALIGN,
     BLOCK,
     BLOCK_CELLS,
     FORMAT_VERSION,
@@ -58,7 +58,7 @@ class Shard:
 
     def _checked_head(self, files: ShardFiles) -> Any:
         start, stop = files.head_offset, files.head_offset + files.head_bytes
-        if files.head_bytes < HEAD.itemsize or stop > len(self._bytes):
+        if start % ALIGN or files.head_bytes < HEAD.itemsize or stop > len(self._bytes):
             raise AtlasCorrupt(self.path, "its head lies outside of the file")
         raw = self._bytes[start:stop]
         head = raw[: HEAD.itemsize].view(HEAD)[0]
@@ -66,23 +66,28 @@ class Shard:
             raise AtlasCorrupt(self.path, "it does not have the mark of a shard")
         if head["version"] != FORMAT_VERSION:
             raise UnsupportedFormat(self.path, int(head["version"]), f"version {FORMAT_VERSION}")
-        if xxhash.xxh3_64_hexdigest(raw.data) != files.head_digest:
+        if bytes_digest(raw.data) != files.head_digest:
             raise AtlasCorrupt(self.path, "its head does not match the catalog's checksum")
         return head
 
     def _block_table(self, files: ShardFiles, n_blocks: int) -> npt.NDArray[np.int64]:
-        at = files.head_offset + HEAD.itemsize
-        blocks = self._bytes[at : at + n_blocks * BLOCK.itemsize].view(BLOCK)
         step, words = directory_bytes(self.n_genes), n_words(self.n_genes)
-        base = self._bytes.ctypes.data
-        directories = base + at + n_blocks * BLOCK.itemsize + np.arange(n_blocks) * step
         if HEAD.itemsize + n_blocks * (BLOCK.itemsize + step) != files.head_bytes:
             raise AtlasCorrupt(self.path, "its head has the wrong length")
+        at = files.head_offset + HEAD.itemsize
+        blocks = self._bytes[at : at + n_blocks * BLOCK.itemsize].view(BLOCK)
+        at += blocks.nbytes
+        base = self._bytes.ctypes.data
+        directories = base + at + np.arange(n_blocks) * step
+        self._check_directories(self._bytes[at : at + n_blocks * step].reshape(n_blocks, step))
         table = np.zeros((n_blocks, TABLE_COLUMNS), np.int64)
         offsets, n_entries = blocks["offset"].astype(np.int64), blocks["n_entries"].astype(np.int64)
+        sizes = blocks["payload_bytes"].astype(np.int64)
         payloads = aligned_up(offsets + 12 * n_entries)
-        if ((payloads + blocks["payload_bytes"].astype(np.int64)) > files.head_offset).any():
-            raise AtlasCorrupt(self.path, "a block reaches into its head")
+        # as uint64, what was negative is too large
+        outside = np.maximum(offsets.view(np.uint64), sizes.view(np.uint64)) > files.head_offset
+        if (outside | (payloads + sizes > files.head_offset) | (offsets % ALIGN != 0)).any():
+            raise AtlasCorrupt(self.path, "a block lies outside of its place")
         table[:, WORDS], table[:, RANKS], table[:, N_WORDS] = directories, directories + 8 * words, words
         table[:, ENTRIES], table[:, CHECKS] = base + offsets, base + offsets + 8 * n_entries
         table[:, N_ENTRIES], table[:, PAYLOAD] = n_entries, base + payloads
@@ -91,6 +96,15 @@ class Shard:
         if (table[:, N_CELLS] > BLOCK_CELLS).any() or table[:, N_CELLS].sum() != self.n_cells:
             raise AtlasCorrupt(self.path, "its blocks do not add up to its cells")
         return table
+
+    def _check_directories(self, directories: npt.NDArray[np.uint8]) -> None:
+        """Raise `AtlasCorrupt` if a block has a gene that the vocabulary lacked when the shard was written."""
+        spare = self.n_genes % 64
+        if spare:
+            end = 8 * n_words(self.n_genes)
+            last = np.ascontiguousarray(directories[:, end - 8 : end]).view("<u8")
+            if (last >> np.uint64(spare)).any():
+                raise AtlasCorrupt(self.path, "a block has a gene that is not in the vocabulary")
 
 
 def aligned_up(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -117,7 +131,7 @@ def _map_file(path: Path, size_bytes: int) -> mmap.mmap:
         raise AtlasCorrupt(path, "it is missing") from error
     try:
         found = os.fstat(descriptor).st_size
-        if found != size_bytes:
+        if found != size_bytes or not found:
             raise AtlasCorrupt(path, f"it has {found:,} bytes, the catalog says {size_bytes:,}")
         return mmap.mmap(descriptor, size_bytes, access=mmap.ACCESS_READ)
     finally:

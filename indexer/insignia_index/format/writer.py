@@ -34,7 +34,10 @@ _BATCH_BYTES = 32 << 20  # encoded and written at once; more gains nothing and c
 
 
 class ShardWriter:
-    """Writes ``postings.bin`` and ``genes.bin`` of one study into ``directory``, block by block."""
+    """Writes ``postings.bin`` and ``genes.bin`` of one study into ``directory``, block by block.
+
+    The directory's name is the shard's: it ends in ``@`` and the shard's number.
+    """
 
     def __init__(self, directory: Path, n_genes: int, value_bits: int) -> None:
         self.directory = directory
@@ -123,6 +126,7 @@ class ShardWriter:
             self.n_postings,
             self.n_genes,
             len(blocks),
+            int(self.directory.name.rpartition("@")[2]),
         )
         return head.tobytes() + blocks.tobytes() + b"".join(self._directories)
 

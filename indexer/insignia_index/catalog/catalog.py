@@ -1,0 +1,119 @@
+"""The catalog of one revision, checked as a whole before anything else is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from insignia_index.catalog.columns import unpack_text
+from insignia_index.catalog.records import AtlasRecord, StudyRecord, catalog_digest, check_version
+from insignia_index.catalog.store import ReadTransaction, Store
+from insignia_model.errors import AtlasCorrupt, AtlasNotFound
+
+T = TypeVar("T")
+
+SHARDS = "shards"
+#: Staged keys and values of a study, until they are in the catalog.
+METADATA = "metadata.bin"
+MANIFEST = "manifest.json"
+_REVISION = "revision"
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The atlas record, the study records in the order of their names, and the vocabulary."""
+
+    record: AtlasRecord
+    studies: tuple[StudyRecord, ...]
+    genes: list[str]
+
+
+def open_catalog(store: Store) -> tuple[ReadTransaction, Catalog]:
+    """A view of the latest revision, and its catalog."""
+    # first, so that a revision that is published meanwhile is not missed in the view
+    published = _published_revision(store.atlas)
+    view = store.read()
+    try:
+        catalog = _read(view, store)
+        if catalog.record.revision < published:
+            problem = f"it is revision {catalog.record.revision}, but {published} was published already"
+            raise AtlasCorrupt(store.path, problem)
+    except BaseException:
+        view.close()
+        raise
+    return view, catalog
+
+
+def read_revision(store: Store) -> int:
+    """Number of the latest revision."""
+    view = store.read()
+    try:
+        raw = view.get("atlas")
+        if raw is None:
+            raise AtlasNotFound(store.atlas)
+        return AtlasRecord.from_bytes(raw, store.path).revision
+    finally:
+        view.close()
+
+
+def with_latest(store: Store, action: Callable[[], T]) -> T:
+    """What ``action`` returns; done again if it met a corrupt atlas because a writer came between.
+
+    A writer may remove a shard between our reading the catalog and opening its files.
+    """
+    while True:
+        revision = read_revision(store)
+        try:
+            return action()
+        except AtlasCorrupt:
+            if read_revision(store) == revision:
+                raise
+
+
+def write_revision(atlas: Path, revision: int) -> None:
+    """Note beside the catalog which revision was published, so that an older one is noticed."""
+    new = atlas / f"{_REVISION}.new"
+    new.write_text(f"{revision}\n")
+    new.replace(atlas / _REVISION)
+
+
+def is_new(store: Store) -> bool:
+    """Whether nothing was ever published; raises `AtlasCorrupt` if shards say otherwise."""
+    view = store.read()
+    try:
+        if view.get("format") is not None or view.get("atlas") is not None:
+            return False
+    finally:
+        view.close()
+    for directory in (store.atlas / SHARDS).iterdir():
+        # a published shard has its manifest, and its metadata is in the catalog
+        if (directory / MANIFEST).exists() and not (directory / METADATA).exists():
+            raise AtlasCorrupt(store.path, f"it is empty, but {directory.name!r} was published")
+    return True
+
+
+def _read(view: ReadTransaction, store: Store) -> Catalog:
+    version, raw = view.get("format"), view.get("atlas")
+    if version is None and raw is None:  # a first build is at work, or did not end
+        raise AtlasNotFound(store.atlas)
+    if version is None or raw is None:
+        raise AtlasCorrupt(store.path, "it is not the catalog of an atlas")
+    check_version(version, store.path)
+    record = AtlasRecord.from_bytes(raw, store.path)
+    vocabulary, studies = view.get("vocabulary") or b"", view.items("study/")
+    if catalog_digest(vocabulary, studies) != record.digest:
+        raise AtlasCorrupt(store.path, "its study records do not match their checksum")
+    return Catalog(
+        record,
+        tuple(StudyRecord.from_json(study, store.path) for _, study in studies),
+        unpack_text(vocabulary),
+    )
+
+
+def _published_revision(atlas: Path) -> int:
+    try:
+        return int((atlas / _REVISION).read_bytes())
+    except (OSError, ValueError):  # it is there to notice an older catalog, not to be needed
+        return 0

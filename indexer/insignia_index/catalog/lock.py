@@ -1,0 +1,50 @@
+"""The writer's lock: a file that one process at a time holds."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from insignia_index.catalog.catalog import SHARDS
+from insignia_model.errors import AtlasLocked, InvalidArgument
+
+LOCK = "writer.lock"
+
+
+@contextmanager
+def writer_lock(path: Path) -> Iterator[None]:
+    """Hold the atlas directory, which is made if need be, against other writers; raises `AtlasLocked`."""
+    file = _locked(path)
+    try:
+        yield
+    finally:
+        file.close()
+
+
+def _locked(path: Path) -> IO[str]:
+    while True:
+        try:
+            (path / SHARDS).mkdir(parents=True, exist_ok=True)
+            file = (path / LOCK).open("a+")
+        except FileNotFoundError:
+            continue  # removed as below, between the two steps
+        except (PermissionError, NotADirectoryError, FileExistsError) as error:
+            raise InvalidArgument("atlas", f"{path} cannot be written ({error.strerror})") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "unknown process"
+            file.close()
+            raise AtlasLocked(path, holder) from error
+        # a first build that fails removes the directory, with the lock that it holds
+        if os.fstat(file.fileno()).st_nlink:
+            file.truncate(0)
+            file.write(f"process {os.getpid()}")
+            file.flush()
+            return file
+        file.close()
