@@ -68,13 +68,26 @@ def add_bitmaps(scores, addresses, n_cells, weights, is_half):
     """Add GENES bitmap containers in one pass over the scores; same numbers as `add_bitmap` in turn."""
     n_masks = (n_cells + 31) // 32 * 2
     width = _U2 if is_half else _U4
-    m0, m1 = view(addresses[0], n_masks, np.uint16), view(addresses[1], n_masks, np.uint16)
-    m2, m3 = view(addresses[2], n_masks, np.uint16), view(addresses[3], n_masks, np.uint16)
-    m4, m5 = view(addresses[4], n_masks, np.uint16), view(addresses[5], n_masks, np.uint16)
-    m6, m7 = view(addresses[6], n_masks, np.uint16), view(addresses[7], n_masks, np.uint16)
+    a0, a1, a2, a3 = (
+        np.uint64(addresses[0]),
+        np.uint64(addresses[1]),
+        np.uint64(addresses[2]),
+        np.uint64(addresses[3]),
+    )
+    a4, a5, a6, a7 = (
+        np.uint64(addresses[4]),
+        np.uint64(addresses[5]),
+        np.uint64(addresses[6]),
+        np.uint64(addresses[7]),
+    )
+    m0, m1 = view(a0, n_masks, np.uint16), view(a1, n_masks, np.uint16)
+    m2, m3 = view(a2, n_masks, np.uint16), view(a3, n_masks, np.uint16)
+    m4, m5 = view(a4, n_masks, np.uint16), view(a5, n_masks, np.uint16)
+    m6, m7 = view(a6, n_masks, np.uint16), view(a7, n_masks, np.uint16)
     skip = np.uint64(2 * n_masks)
-    v0, v1, v2, v3 = addresses[0] + skip, addresses[1] + skip, addresses[2] + skip, addresses[3] + skip
-    v4, v5, v6, v7 = addresses[4] + skip, addresses[5] + skip, addresses[6] + skip, addresses[7] + skip
+    v0, v1, v2, v3, v4, v5, v6, v7 = (
+        a0 + skip, a1 + skip, a2 + skip, a3 + skip, a4 + skip, a5 + skip, a6 + skip, a7 + skip,
+    )  # fmt: skip
     place = np.uint64(scores.ctypes.data)
     step = np.uint64(LANES * scores.itemsize)
     w0, w1, w2, w3, w4, w5, w6, w7 = (

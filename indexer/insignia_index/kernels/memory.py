@@ -126,7 +126,9 @@ else:
 
 
 @intrinsic
-def _prefetch_line(typing_context, address):
+def prefetch_line(typing_context, address):
+    """Ask for the cache line of an address; no effect on results, never a fault."""
+
     def generate(context, builder, signature, args):
         pointer, word = ir.IntType(8).as_pointer(), ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
@@ -143,7 +145,7 @@ def _prefetch_line(typing_context, address):
 def prefetch(address, n_bytes):
     """Ask for the cache lines of memory that will be read soon; no effect on results, never a fault."""
     for offset in range(0, n_bytes, 64):
-        _prefetch_line(address + np.uint64(offset))
+        prefetch_line(address + np.uint64(offset))
 
 
 @intrinsic

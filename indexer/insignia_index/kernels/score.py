@@ -13,7 +13,7 @@ from numba import njit
 from insignia_index.format.layout import BITMAP, FULL, LIST
 from insignia_index.kernels.containers import add_bitmap, add_bitmaps, add_full, add_list
 from insignia_index.kernels.expand import GENES
-from insignia_index.kernels.memory import HAS_EXPAND, popcount, prefetch, view
+from insignia_index.kernels.memory import HAS_EXPAND, popcount, prefetch, prefetch_line, view
 
 #: Columns of a block table.
 WORDS, RANKS, N_WORDS, ENTRIES, CHECKS, N_ENTRIES, PAYLOAD, PAYLOAD_BYTES, N_CELLS, FIRST_ROW = range(10)
@@ -25,8 +25,8 @@ SCALES = 2.0 ** -(np.arange(256.0) - 128)
 #: Cells of a scores buffer: any uint16 id, and a vector's width more.
 BUFFER_CELLS = 65_536 + 64
 
-#: Of a container that is next but one. Hardware sees a stream after a few lines; most containers end before.
-PREFETCH_BYTES = 4096
+#: Of a container of the next block. The hardware sees a stream after a few lines; most containers end before.
+PREFETCH_BYTES = 1024
 
 #: Columns of the statistics of a slot (the part of a replicate unit that lies in one block).
 SUM, SUM_OF_SQUARES, MAXIMUM = range(3)
@@ -47,19 +47,42 @@ def entry_index(row, gene):
 
 
 @njit(nogil=True)
-def _containers_of_block(row, genes, weights, found, found_weights):
-    """Sort the block's containers of the genes by kind; returns how many of each.
+def _expect_directory(row, genes):
+    """Prefetch what `entry_index` will read of a block."""
+    for gene in genes:
+        word = np.uint64(gene >> 6)
+        prefetch_line(np.uint64(row[WORDS]) + np.uint64(8) * word)
+        prefetch_line(np.uint64(row[RANKS]) + np.uint64(4) * word)
 
-    ``found`` int64 (3, n_genes + GENES, 2): address and count; ``found_weights`` alike (3, n_genes + GENES).
-    """
-    n_lists, n_bitmaps, n_full = 0, 0, 0
+
+@njit(nogil=True)
+def _find_entries(row, genes, indices):
+    """Write the genes' entry indices to ``indices`` (n_genes,), and prefetch the entries."""
     for g in range(len(genes)):
         index = entry_index(row, genes[g])
-        if index < 0:
+        indices[g] = index
+        if index >= 0:
+            prefetch_line(np.uint64(row[ENTRIES]) + np.uint64(8 * index))
+
+
+@njit(nogil=True)
+def _find_containers(row, indices, weights, no_bits, found, found_weights):
+    """Sort a block's containers of the genes by kind, and prefetch their beginnings.
+
+    ``indices`` int64 (n_genes,): the genes' entries, -1 for none.
+    ``found`` int64 (3, n_genes + GENES, 2): address and count by kind; ``found_weights`` (3, n_genes + GENES).
+    Returns the number of lists, bitmaps and full columns. Bitmaps are filled up to a multiple of GENES with
+    empty ones at ``no_bits``, which add 0.
+    """
+    n_lists, n_bitmaps, n_full = 0, 0, 0
+    entries = view(np.uint64(row[ENTRIES]), row[N_ENTRIES], np.uint64)
+    for g in range(len(indices)):
+        if indices[g] < 0:
             continue
-        entry = view(np.uint64(row[ENTRIES]), row[N_ENTRIES], np.uint64)[index]
+        entry = entries[indices[g]]
         kind = np.int64((entry >> np.uint64(16)) & np.uint64(3))
         address = row[PAYLOAD] + np.int64((entry >> np.uint64(26)) << np.uint64(2))
+        count = np.int64(entry & np.uint64(0xFFFF)) + 1
         if kind == LIST:
             at = n_lists
             n_lists += 1
@@ -69,41 +92,29 @@ def _containers_of_block(row, genes, weights, found, found_weights):
         else:
             at = n_full
             n_full += 1
-        found[kind, at, 0] = address
-        found[kind, at, 1] = np.int64(entry & np.uint64(0xFFFF)) + 1
+        found[kind, at, 0], found[kind, at, 1] = address, count
         # a power of two: the product with a stored value is the product with the value itself
         found_weights[kind, at] = weights[g] * SCALES[np.int64((entry >> np.uint64(18)) & np.uint64(0xFF))]
+        prefetch(np.uint64(address), min(PREFETCH_BYTES, row[N_CELLS] // 8 + 2 * count))
+    for at in range(n_bitmaps, (n_bitmaps + GENES - 1) // GENES * GENES):
+        found[BITMAP, at, 0], found_weights[BITMAP, at] = np.int64(no_bits), 0
     return n_lists, n_bitmaps, n_full
 
 
 @njit(nogil=True)
-def _add_block(row, counts, found, found_weights, no_bits, scores, is_half):
+def _add_block(row, counts, found, found_weights, scores, is_half):
     """Add the sorted containers: full columns, then bitmaps, then lists, each in gene order."""
     n_lists, n_bitmaps, n_full = counts
     n_cells = row[N_CELLS]
     for i in range(n_full):
         add_full(scores, np.uint64(found[FULL, i, 0]), n_cells, found_weights[FULL, i], is_half)
     if HAS_EXPAND:
-        addresses = np.empty(GENES, np.uint64)
-        weights = np.empty(GENES, found_weights.dtype)
-        for first in range(0, n_bitmaps, GENES):
-            for i in range(first + GENES, min(first + 2 * GENES, n_bitmaps)):
-                prefetch(
-                    np.uint64(found[BITMAP, i, 0]),
-                    min(PREFETCH_BYTES, n_cells // 8 + 2 * found[BITMAP, i, 1]),
-                )
-            for i in range(GENES):
-                # the last step is filled up with an empty bitmap, which adds 0
-                used = first + i < n_bitmaps
-                addresses[i] = np.uint64(found[BITMAP, first + i, 0]) if used else no_bits
-                weights[i] = found_weights[BITMAP, first + i] if used else 0
-            add_bitmaps(scores, addresses, n_cells, weights, is_half)
+        for i in range(0, n_bitmaps, GENES):
+            add_bitmaps(scores, found[BITMAP, i:, 0], n_cells, found_weights[BITMAP, i:], is_half)
     else:
         for i in range(n_bitmaps):
             add_bitmap(scores, np.uint64(found[BITMAP, i, 0]), n_cells, found_weights[BITMAP, i], is_half)
     for i in range(n_lists):
-        if i + 2 < n_lists:
-            prefetch(np.uint64(found[LIST, i + 2, 0]), min(PREFETCH_BYTES, 4 * found[LIST, i + 2, 1]))
         address, count = np.uint64(found[LIST, i, 0]), found[LIST, i, 1]
         add_list(scores, address, count, found_weights[LIST, i], is_half)
 
@@ -123,13 +134,29 @@ def _slot_statistics(scores, codes, statistics):
 
 @njit(nogil=True, error_model="numpy", inline="always")  # Python's checks each division, so it stays scalar
 def _score_blocks(
-    table, blocks, genes, weights, divisor, buffer, found, found_weights, no_bits,
+    table, blocks, genes, weights, divisor, buffer, indices, found, found_weights, no_bits,
     out, codes, slot_starts, statistics, is_half,
 ):  # fmt: skip
-    for b in blocks:
-        row = table[b]
-        counts = _containers_of_block(row, genes, weights, found, found_weights)
-        _add_block(row, counts, found, found_weights, no_bits, buffer, is_half)
+    # A pipeline: what a block needs is asked for while earlier blocks are worked on, so that the latency of
+    # memory is paid once and not at each of a gene's four random reads (directory, rank, entry, container).
+    n_blocks = len(blocks)
+    counts = (0, 0, 0)
+    for step in range(n_blocks + 3):
+        if step < n_blocks:
+            _expect_directory(table[blocks[step]], genes)
+        if 1 <= step <= n_blocks:
+            _find_entries(table[blocks[step - 1]], genes, indices[step & 1])
+        ready = counts
+        if 2 <= step <= n_blocks + 1:
+            side = step & 1
+            counts = _find_containers(
+                table[blocks[step - 2]], indices[1 - side], weights, no_bits, found[side], found_weights[side]
+            )
+        if step < 3:
+            continue
+        b = blocks[step - 3]
+        row, side = table[b], (step - 1) & 1
+        _add_block(row, ready, found[side], found_weights[side], buffer, is_half)
         n_cells, first = row[N_CELLS], row[FIRST_ROW]
         block_scores = out[first : first + n_cells]
         for i in range(n_cells):
@@ -145,29 +172,31 @@ def _score_blocks(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def score_blocks_half(
-    table, blocks, genes, weights, divisor, buffer, found, found_weights, no_bits,
+    table, blocks, genes, weights, divisor, buffer, indices, found, found_weights, no_bits,
     out, codes, slot_starts, statistics,
 ):  # fmt: skip
     """Score the blocks listed in ``blocks`` (indices into ``table``).
 
     genes (n,) int64 and weights (n,) run in parallel, in gene order; ``divisor`` turns the sum into the
-    aggregate. ``buffer`` (BUFFER_CELLS,) must come in as zeros and is left so. Writes each cell's score at
-    its row of ``out`` (n_cells of the atlas,), and the statistics of its block's slots
-    (rows slot_starts[b]:slot_starts[b + 1] of ``statistics``; a maximum comes in as -inf).
+    aggregate. ``buffer`` (BUFFER_CELLS,) must come in as zeros and is left so. ``indices`` int64 (2, n),
+    ``found`` int64 (2, 3, n + GENES, 2) and ``found_weights`` (2, 3, n + GENES) are room to work in;
+    ``no_bits``: address of an empty bitmap. Writes each cell's score at its row of ``out`` (n_cells of the
+    atlas,), and the statistics of its block's slots (rows slot_starts[b]:slot_starts[b + 1] of
+    ``statistics``; a maximum comes in as -inf).
     """
     _score_blocks(
-        table, blocks, genes, weights, divisor, buffer, found, found_weights, no_bits,
+        table, blocks, genes, weights, divisor, buffer, indices, found, found_weights, no_bits,
         out, codes, slot_starts, statistics, True,
     )  # fmt: skip
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def score_blocks_single(
-    table, blocks, genes, weights, divisor, buffer, found, found_weights, no_bits,
+    table, blocks, genes, weights, divisor, buffer, indices, found, found_weights, no_bits,
     out, codes, slot_starts, statistics,
 ):  # fmt: skip
     """As `score_blocks_half`, for float32 values and float64 scores."""
     _score_blocks(
-        table, blocks, genes, weights, divisor, buffer, found, found_weights, no_bits,
+        table, blocks, genes, weights, divisor, buffer, indices, found, found_weights, no_bits,
         out, codes, slot_starts, statistics, False,
     )  # fmt: skip

@@ -61,10 +61,7 @@ class Places:
     def _categories(self, columns: list[Column | None]) -> Column:
         code_at = [_no_code if column is None else column.values.item for column in columns]
         names = [() if column is None else column.dictionary for column in columns]
-        found = [
-            names[i][code] if (code := code_at[i](row)) >= 0 else None
-            for i, row in self._pairs
-        ]
+        found = [names[i][code] if (code := code_at[i](row)) >= 0 else None for i, row in self._pairs]
         return Column.text(found)
 
 

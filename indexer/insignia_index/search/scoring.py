@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from insignia_index.snapshot import Snapshot
 _NO_BITS = np.zeros(BLOCK_CELLS // 16 + 64, np.uint16)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Work:
     """What the steps of one search share."""
 
@@ -32,6 +33,7 @@ class Work:
     cancel: CancelToken
     n_threads: int
 
+    @cached_property
     def tasks(self) -> list[npt.NDArray[np.int64]]:
         """The blocks to visit, in runs of about equal numbers of cells."""
         blocks = self.grouping.blocks
@@ -65,10 +67,11 @@ def score_all(work: Work, query: Query, value_bits: int, out: npt.NDArray[Any]) 
         accumulator = work.buffers.take("accumulator", BUFFER_CELLS, dtype)
         score_blocks(
             snapshot.table, blocks, query.gene_ids, weights, dtype(query.divisor), accumulator,
-            np.empty((3, room, 2), np.int64), np.zeros((3, room), dtype), np.uint64(_NO_BITS.ctypes.data),
+            np.empty((2, len(weights)), np.int64), np.empty((2, 3, room, 2), np.int64),
+            np.zeros((2, 3, room), dtype), np.uint64(_NO_BITS.ctypes.data),
             out, grouping.codes, grouping.slot_starts, statistics,
         )  # fmt: skip
         work.buffers.give("accumulator", accumulator)
 
-    work.run(score, work.tasks())
+    work.run(score, work.tasks)
     return statistics

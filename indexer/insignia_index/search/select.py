@@ -97,9 +97,13 @@ def _interpolated(values: npt.NDArray[Any], n_cells: int, quantile: float) -> fl
     position = quantile * (n_cells - 1)
     low = math.floor(position)
     index = low - (n_cells - len(values))
-    after = min(index + 1, len(values) - 1)
-    ordered = np.partition(values, (index, after))
-    return float(np.quantile(ordered[[index, after]].astype(np.float64), position - low))
+    ordered = np.partition(values, index)
+    lower = float(ordered[index])
+    upper = float(ordered[index + 1 :].min()) if index + 1 < len(ordered) else lower
+    # as numpy does it: from the nearer end, so that both ends are met exactly
+    share = position - low
+    step = upper - lower
+    return lower + step * share if share < 0.5 else upper - step * (1 - share)
 
 
 def _candidates(
@@ -135,7 +139,7 @@ def _sampled_bound(work: Work, scores: npt.NDArray[Any], needed: int) -> float:
 
 
 def _collect(work: Work, scores: npt.NDArray[Any], bound: float) -> tuple[Rows, npt.NDArray[Any]]:
-    tasks = work.tasks()
+    tasks = work.tasks
     found: list[tuple[Rows, npt.NDArray[Any]]] = [None] * len(tasks)  # type: ignore[list-item]
     starts = work.snapshot.block_starts
     typed_bound = scores.dtype.type(bound)
