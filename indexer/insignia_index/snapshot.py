@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from insignia_index.catalog.catalog import SHARDS, open_catalog
 from insignia_index.catalog.columns import CellIds, decode_column
+from insignia_index.catalog.field_index import FieldIndex
 from insignia_index.catalog.records import VALUE_BITS, StudyRecord
 from insignia_index.catalog.store import Store
 from insignia_index.format.files import bytes_digest
@@ -43,6 +44,7 @@ class Snapshot:
         self._build_table()
         self._columns: dict[tuple[int, str], Column | None] = {}
         self._cell_ids: dict[int, CellIds] = {}
+        self._indexes: dict[str, FieldIndex | None] = {}
         self._checking = threading.Lock()
         self._checked = np.zeros(len(self.genes), np.bool_)
 
@@ -125,6 +127,17 @@ class Snapshot:
         sets, which = self._measured
         counts: npt.NDArray[np.int64] = sets[:, gene_ids].sum(axis=1, dtype=np.int64)[which]
         return counts
+
+    def field_index(self, field: str) -> FieldIndex | None:
+        """A category field over all studies, None for a field of another kind."""
+        if field not in self._indexes:
+            self._indexes[field] = self._index_field(field)
+        return self._indexes[field]
+
+    def _index_field(self, field: str) -> FieldIndex | None:
+        columns = [self.column(study, field) for study in range(len(self.studies))]
+        is_category = all(column is None or column.kind == "category" for column in columns)
+        return FieldIndex(columns) if is_category else None
 
     def column(self, study: int, field: str) -> Column | None:
         """One study's column of a field, None if the study lacks it."""

@@ -74,14 +74,17 @@ class Column:
 
     def take(self, rows: npt.NDArray[np.int64]) -> Column:
         """Values at ``rows``, in their order; a dictionary that is longer keeps the names that are left."""
-        values = self.values[rows]
-        if self.kind == "category" and len(self.dictionary) > len(rows):
-            used, codes = np.unique(values, return_inverse=True)
-            n_missing = int(len(used) > 0 and used[0] < 0)
-            names = tuple(self.dictionary[code] for code in used[n_missing:].tolist())
-            return Column("category", (codes - n_missing).astype(np.int32), names)
         missing = None if self.missing is None else self.missing[rows]
-        return Column(self.kind, values, self.dictionary, missing)
+        return Column(self.kind, self.values[rows], self.dictionary, missing).compact()
+
+    def compact(self) -> Column:
+        """The same values; a category whose dictionary is longer than the column keeps the names it uses."""
+        if self.kind != "category" or len(self.dictionary) <= len(self.values):
+            return self
+        used, codes = np.unique(self.values, return_inverse=True)
+        n_missing = int(len(used) > 0 and used[0] < 0)
+        names = tuple(self.dictionary[code] for code in used[n_missing:].tolist())
+        return Column("category", (codes - n_missing).astype(np.int32), names)
 
     def head(self, n_rows: int) -> Column:
         """First ``n_rows`` values (views)."""

@@ -69,8 +69,8 @@ def _find_entries(row, genes, indices):
 def _find_containers(row, indices, weights, no_bits, found, found_weights):
     """Sort a block's containers of the genes by kind, and prefetch their beginnings.
 
-    ``indices`` int64 (n_genes,): the genes' entries, -1 for none.
-    ``found`` int64 (3, n_genes + GENES, 2): address and count by kind; ``found_weights`` (3, n_genes + GENES).
+    ``indices`` int64 (n_genes,): the genes' entries, -1 for none. ``found`` int64 (3, n_genes + GENES, 2):
+    address and count by kind; ``found_weights`` (3, n_genes + GENES).
     Returns the number of lists, bitmaps and full columns. Bitmaps are filled up to a multiple of GENES with
     empty ones at ``no_bits``, which add 0.
     """

@@ -10,30 +10,30 @@ import numpy.typing as npt
 from insignia_index.snapshot import Snapshot
 from insignia_model.table import Column, Table
 
+Ints = npt.NDArray[np.int64]
+
 
 class Places:
-    """Cells by study and row. Every search passes its best cells through here, field by field."""
+    """Cells by study and row in the study, int64 (n,). Every search passes its best cells through here."""
 
-    def __init__(self, snapshot: Snapshot, study: npt.NDArray[np.int64], row: npt.NDArray[np.int64]) -> None:
+    def __init__(self, snapshot: Snapshot, study: Ints, row: Ints) -> None:
         self.snapshot = snapshot
-        used, self.which = np.unique(study, return_inverse=True)
-        self.studies: list[int] = used.tolist()
+        self.study = study
         self.row = row
-        self._pairs = list(zip(self.which.tolist(), row.tolist(), strict=True))
 
     @classmethod
-    def of_rows(cls, snapshot: Snapshot, rows: npt.NDArray[np.int64]) -> Places:
+    def of_rows(cls, snapshot: Snapshot, rows: Ints) -> Places:
         """Places of rows of the snapshot."""
         study = np.searchsorted(snapshot.study_starts, rows, side="right") - 1
         return cls(snapshot, study, rows - snapshot.study_starts[study])
 
     def table(self, scores: npt.NDArray[Any] | None = None) -> Table:
         """study, cell_id, [score,] and every metadata field of the cells, in their order."""
-        ids = [self.snapshot.cell_ids(study) for study in self.studies]
-        names = tuple(self.snapshot.studies[study].study for study in self.studies)
+        cell_ids = self.snapshot.cell_ids
+        pairs = zip(self.study.tolist(), self.row.tolist(), strict=True)
         columns = {
-            "study": Column("category", self.which.astype(np.int32), names),
-            "cell_id": Column.text([ids[i][row] for i, row in self._pairs]),
+            "study": self._field("study"),
+            "cell_id": Column.text([cell_ids(study)[row] for study, row in pairs]),
         }
         if scores is not None:
             columns["score"] = Column.numbers(scores.copy())
@@ -43,31 +43,25 @@ class Places:
         return Table(columns)
 
     def _field(self, field: str) -> Column:
-        columns = [self.snapshot.column(study, field) for study in self.studies]
-        kinds = {column.kind for column in columns if column is not None}
-        if kinds <= {"category"}:
-            return self._categories(columns)
-        if kinds == {"number"}:
-            values = np.full(
-                len(self.row), np.nan, np.result_type(*(c.values.dtype for c in columns if c is not None))
-            )
-            for i, column in enumerate(columns):
-                if column is not None:
-                    here = self.which == i
-                    values[here] = column.values[self.row[here]]
-            return Column("number", values)
-        return Column.of([_value(columns[i], row) for i, row in self._pairs])
-
-    def _categories(self, columns: list[Column | None]) -> Column:
-        code_at = [_no_code if column is None else column.values.item for column in columns]
-        names = [() if column is None else column.dictionary for column in columns]
-        found = [names[i][code] if (code := code_at[i](row)) >= 0 else None for i, row in self._pairs]
-        return Column.text(found)
+        index = self.snapshot.field_index(field)
+        if index is not None:
+            return index.take(self.study, self.row)
+        column = self.snapshot.column
+        pairs = zip(self.study.tolist(), self.row.tolist(), strict=True)
+        return _joined([(column(study, field), row) for study, row in pairs])
 
 
-def _no_code(row: int) -> int:
-    """Code of a study that lacks the field."""
-    return -1
+def _joined(cells: list[tuple[Column | None, int]]) -> Column:
+    """Column of single values of number, integer or bool columns."""
+    columns = [column for column, _ in cells if column is not None]
+    if not columns or any(column.kind != "number" for column in columns):
+        return Column.of([_value(column, row) for column, row in cells])
+    # numbers keep their precision, which Python values would lose
+    values = np.full(len(cells), np.nan, np.result_type(*{column.values.dtype for column in columns}))
+    for i, (column, row) in enumerate(cells):
+        if column is not None:
+            values[i] = column.values[row]
+    return Column("number", values)
 
 
 def _value(column: Column | None, row: int) -> Any:
