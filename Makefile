@@ -22,6 +22,13 @@ check: .venv/.done proto-check  ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: .venv/.done     ## measure, beside the targets; ARGS="--only search --quick"
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+bench-peer:            ## the environment of the compared packages
+	test -x .venv-peer/bin/python || $(PYTHON) -m venv .venv-peer
+	.venv-peer/bin/pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/peer/requirements.txt
+
 format: .venv/.done
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .

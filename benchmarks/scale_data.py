@@ -81,7 +81,7 @@ def load_source(files: Sequence[Path]) -> Source:
     return Source(matrix, genes, strata)
 
 
-@numba.njit(nogil=True)
+@numba.njit(nogil=True, cache=True)
 def merge_rows(rows: Array, shares: Array, matrix: Triple, genes: Array, values: Array) -> int:
     """Write the sum of shares x rows (-1 = none) of a CSR matrix, gene ids ascending; return its length."""
     indptr, indices, data = matrix
@@ -106,7 +106,7 @@ def merge_rows(rows: Array, shares: Array, matrix: Triple, genes: Array, values:
         length += 1
 
 
-@numba.njit(nogil=True)
+@numba.njit(nogil=True, cache=True)
 def thin_row(rng: np.random.Generator, target: int, genes: Array, values: Array) -> int:
     """Keep about target genes of a row, add noise and rescale to ROW_SUM, in place; return the new length."""
     cut, chance = np.float32(-1.0), 1.0
@@ -125,7 +125,7 @@ def thin_row(rng: np.random.Generator, target: int, genes: Array, values: Array)
     return length
 
 
-@numba.njit(nogil=True)
+@numba.njit(nogil=True, cache=True)
 def mix_cells(rng: np.random.Generator, recipe: Triple, matrix: Triple, out: Triple) -> int:
     """Write the cells of recipe = parents (n, 3), shares (n, 3), targets (n,) one after the other.
 
