@@ -46,7 +46,8 @@ class Session:
 
     def grouping(self, request: SearchRequest, query: Query) -> Grouping:
         """Cells that pass the request's filter, by its groups."""
-        enough = query.measured >= request.min_coverage * len(query.gene_ids)
+        # a quotient, not a product: 0.07 * 100 is above 7
+        enough = query.measured / len(query.gene_ids) >= request.min_coverage
         return self.groupings.get(request.group_by, request.where, enough)
 
 
