@@ -165,7 +165,7 @@ def what_next(atlas: Path) -> str:
   {insignia} search --atlas {place} --genes CD14,LYZ,CD3E:-1 --where tissue=blood --format json -k 3
 and in two terminals:
   {insignia} serve {place} --listen {port}
-  {insignia} search --server {port} --genes ISG15,IFI6,IFIT1 --group-by sample --plot demo.png
+  {insignia} search --server {port} --genes ISG15,IFI6,IFIT1 --group-by sample --plot {shown(atlas.parent / "isgs.png")}
 """
 
 
