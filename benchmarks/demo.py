@@ -158,14 +158,14 @@ def draw_together(results: list[SearchResult], path: Path) -> None:
 def what_next(atlas: Path) -> str:
     """Commands to try, as they can be pasted into a shell in the current folder."""
     insignia, gmt = shown(INSIGNIA), shown(DATA / "signatures.gmt")
-    place, port = shown(atlas), "127.0.0.1:50051"
+    place, plot, port = shown(atlas), shown(atlas.with_name("isgs.png")), "127.0.0.1:50051"
     return f"""Try next:
   {insignia} info {place}
   {insignia} search --atlas {place} --signature {gmt} --name HALLMARK_HYPOXIA --group-by cell_type
   {insignia} search --atlas {place} --genes CD14,LYZ,CD3E:-1 --where tissue=blood --format json -k 3
 and in two terminals:
   {insignia} serve {place} --listen {port}
-  {insignia} search --server {port} --genes ISG15,IFI6,IFIT1 --group-by sample --plot {shown(atlas.parent / "isgs.png")}
+  {insignia} search --server {port} --genes ISG15,IFI6,IFIT1 --group-by sample --plot {plot}
 """
 
 
