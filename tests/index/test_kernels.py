@@ -1,0 +1,151 @@
+"""Kernels against numpy."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+
+from insignia_index.format.layout import BITMAP, FULL, LIST, container_bytes
+from insignia_index.kernels import check, containers, memory, transpose
+from insignia_index.kernels.expand import GENES
+
+EVERY_HALF = np.arange(65_536, dtype=np.uint16)
+FINITE_HALF = EVERY_HALF[np.isfinite(EVERY_HALF.view(np.float16))]
+
+
+def bitmap(rng: np.random.Generator, n_cells: int, density: float, dtype: type) -> np.ndarray:
+    """A bitmap container as bytes: masks of 32 cells, then the values of the set bits."""
+    bits = np.zeros(-(-n_cells // 32) * 32, bool)
+    bits[:n_cells] = rng.random(n_cells) < density
+    values = rng.normal(0, 100, bits.sum()).astype(dtype)
+    # a vector's width behind it, as in a file other containers or the head follow
+    raw = np.packbits(bits, bitorder="little").tobytes() + values.tobytes() + bytes(64)
+    return np.frombuffer(raw, np.uint8).copy()
+
+
+@pytest.mark.parametrize("stored", [np.float16, np.float32])
+@given(seed=st.integers(0, 2**32), n_cells=st.integers(1, 200))
+@settings(max_examples=60)
+def test_the_vector_step_adds_what_the_plain_loop_adds_bit_for_bit(
+    stored: type, seed: int, n_cells: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    is_half = stored is np.float16
+    made = [bitmap(rng, n_cells, density, stored) for density in rng.random(GENES)]
+    addresses = np.array([raw.ctypes.data for raw in made], np.int64)
+    weights = rng.normal(0, 1, GENES).astype(np.float32 if is_half else np.float64)
+    plain = rng.normal(0, 1, n_cells + 64).astype(weights.dtype)
+    vector = plain.copy()
+    for address, weight in zip(addresses, weights, strict=True):
+        containers.add_bitmap(plain, np.uint64(address), n_cells, weight, is_half)
+    containers.add_bitmaps(vector, addresses, n_cells, weights, is_half)
+    assert plain.tobytes() == vector.tobytes()
+
+
+@njit
+def _to_float(halves, out, by_arithmetic):
+    for i in range(len(halves)):
+        if by_arithmetic:
+            out[i] = memory.half_by_arithmetic(halves[i])
+        else:
+            out[i] = memory.half_to_float(halves[i])
+
+
+@njit
+def _to_half(singles, out, by_arithmetic):
+    for i in range(len(singles)):
+        if by_arithmetic:
+            out[i] = memory.float_to_half_by_arithmetic(singles[i])
+        else:
+            out[i] = memory.float_to_half(singles[i])
+
+
+@pytest.mark.parametrize("by_arithmetic", [True, False])
+def test_every_finite_half_becomes_the_float_that_numpy_makes(by_arithmetic: bool) -> None:
+    found = np.empty(len(FINITE_HALF), np.float32)
+    _to_float(FINITE_HALF, found, by_arithmetic)
+    np.testing.assert_array_equal(
+        found.view(np.uint32), FINITE_HALF.view(np.float16).astype(np.float32).view(np.uint32)
+    )
+
+
+def floats_below_the_limit() -> np.ndarray:
+    """Random bit patterns, every half, and what lies at, and next to, the middle of two halves."""
+    patterns = np.random.default_rng(1).integers(0, 2**32, 200_000, np.uint64).astype(np.uint32)
+    halves = FINITE_HALF.view(np.float16).astype(np.float64)
+    middles = ((halves[:-1] + halves[1:]) / 2).astype(np.float32)
+    near = [np.nextafter(middles, np.float32(side)) for side in (np.inf, -np.inf)]
+    every = np.concatenate([patterns.view(np.float32), halves.astype(np.float32), middles, *near])
+    return every[np.isfinite(every) & (np.abs(every) < 65_520)]
+
+
+@pytest.mark.parametrize("by_arithmetic", [True, False])
+def test_floats_round_to_the_half_that_numpy_rounds_to(by_arithmetic: bool) -> None:
+    singles = floats_below_the_limit()
+    found = np.empty(len(singles), np.uint16)
+    _to_half(singles, found, by_arithmetic)
+    np.testing.assert_array_equal(found, singles.astype(np.float16).view(np.uint16))
+
+
+@njit
+def _count(word):
+    return memory.popcount(word), memory.trailing_zeros(word)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.uint64])
+def test_set_bits_and_trailing_zeros_are_counted(dtype: type) -> None:
+    n_bits = np.dtype(dtype).itemsize * 8
+    words = [1, 2**n_bits - 1, 2 ** (n_bits - 1), *np.random.default_rng(2).integers(1, 2**15, 50).tolist()]
+    for word in words:
+        lowest = (word & -word).bit_length() - 1
+        assert _count(dtype(word)) == (bin(word).count("1"), lowest)
+
+
+@given(words=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=40), data=st.data())
+@settings(max_examples=200)
+def test_the_checksum_changes_with_every_change_of_one_word(words: list[int], data: st.DataObject) -> None:
+    array, seed = np.array(words, np.uint32), np.uint32(data.draw(st.integers(0, 2**32 - 1)))
+    place = data.draw(st.integers(0, len(words) - 1))
+    other = data.draw(st.integers(0, 2**32 - 1).filter(lambda word: word != words[place]))
+    before = check.checksum(array, seed)
+    assert before == (int(seed) + sum(w * (2 * i + 1) for i, w in enumerate(words))) % 2**32
+    array[place] = other
+    assert check.checksum(array, seed) != before
+
+
+def test_the_seed_depends_on_the_gene_and_on_every_bit_of_the_entry() -> None:
+    entry = 0x0123456789ABCDEF
+    seeds = {int(check.entry_seed(gene, np.uint64(entry))) for gene in range(1000)}
+    assert len(seeds) == 1000
+    flipped = {int(check.entry_seed(7, np.uint64(entry ^ (1 << bit)))) for bit in range(64)}
+    assert int(check.entry_seed(7, np.uint64(entry))) not in flipped
+
+
+def test_containers_have_the_size_that_the_format_says() -> None:
+    for kind in (LIST, BITMAP, FULL):
+        for n_cells in (1, 15, 16, 31, 32, 33, 1000, 65_536):
+            for count in {1, n_cells // 2 + 1, n_cells}:
+                for value_bytes in (2, 4):
+                    expected = container_bytes(kind, count, n_cells, value_bytes)
+                    assert check.container_size(kind, count, n_cells, value_bytes) == expected
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=30)
+def test_gene_statistics_add_up_over_chunks(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.normal(0, 1, (12, 5)) * (rng.random((12, 5)) < 0.5)
+    n_cells, total, maximum = np.zeros(5, np.int64), np.zeros(5), np.full(5, -np.inf, np.float32)
+    negative = False
+    for rows in (values[:5], values[5:]):
+        stored = np.nonzero(rows)
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(stored[0], minlength=len(rows)))])
+        negative |= transpose.gene_statistics(
+            indptr, stored[1], rows[stored].astype(np.float32), np.arange(5), n_cells, total, maximum
+        )
+    np.testing.assert_array_equal(n_cells, (values != 0).sum(axis=0))
+    np.testing.assert_allclose(total, values.sum(axis=0), rtol=1e-5, atol=1e-6)
+    best = np.where(values != 0, values, -np.inf).max(axis=0).astype(np.float32)
+    np.testing.assert_array_equal(maximum, best)
+    assert negative == (values < 0).any()
