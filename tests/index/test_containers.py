@@ -80,7 +80,7 @@ def test_a_study_of_more_cells_than_a_block_has_blocks(tmp_path: Path) -> None:
         scores = atlas.scores(weights).values
         assert (np.abs(scores - oracle.scores(weights)) <= oracle.tolerance(weights, "mean", "float16")).all()
         last = atlas.cells([("A", f"c{n_cells - 1}")])
-        assert [*last.rows()][0]["sample"] == f"A-s{(n_cells - 1) // 10}"
+        assert next(iter(last.rows()))["sample"] == f"A-s{(n_cells - 1) // 10}"
 
 
 def test_a_block_is_closed_early_at_its_limit_of_postings(tmp_path: Path) -> None:

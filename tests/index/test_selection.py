@@ -45,7 +45,7 @@ def atlas(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     values = np.stack(list(SHAPES.values()), axis=1).astype(np.float32)
     edges = [0, 25_000, 25_010, N_CELLS]
     made: list[Study] = []
-    for i, (first, last) in enumerate(zip(edges, edges[1:], strict=False)):
+    for i, (first, last) in enumerate(pairwise(edges)):
         one = study(f"study{i}", last - first, list(SHAPES), batch=np.arange(first, last) % 10)
         made.append(one.with_(values=values[first:last]))
     path = build(tmp_path_factory.mktemp("many"), made, value_dtype=request.param)

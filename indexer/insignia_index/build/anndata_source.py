@@ -40,7 +40,11 @@ class AnnDataSource:
         except _READ_ERRORS as error:
             raise UnreadableInput(file.path, f"obs or var cannot be read ({error})") from error
         if file.gene_field is not None and file.gene_field not in var:
-            raise MissingField(file.path, file.gene_field, f"is not in var; it has {', '.join(map(str, var.columns)) or 'none'}")
+            raise MissingField(
+                file.path,
+                file.gene_field,
+                f"is not in var; it has {', '.join(map(str, var.columns)) or 'none'}",
+            )
         names = var.index if file.gene_field is None else var[file.gene_field]
         self.genes = [str(name) for name in names]
         self._matrix = _open_matrix(file, group)
@@ -56,7 +60,9 @@ class AnnDataSource:
         try:
             rows = self._matrix[first:last]
         except _READ_ERRORS as error:
-            raise CorruptMatrix(self._path, f"cells {first:,} to {last:,} cannot be read ({error})") from error
+            raise CorruptMatrix(
+                self._path, f"cells {first:,} to {last:,} cannot be read ({error})"
+            ) from error
         chunk = csr_matrix(rows) if isinstance(rows, np.ndarray) else rows
         check_csr(self._path, chunk, last - first)
         return chunk.astype(np.float32, copy=False)
@@ -76,20 +82,22 @@ def _open_matrix(file: InputFile, group: Any) -> Any:
 
     layers = sorted(group["layers"]) if "layers" in group else []
     key = "X" if file.layer is None or file.layer == "X" else f"layers/{file.layer}"
+    unreadable = UnreadableLayer(file.path, file.layer or "X", layers)
     if key not in group:
-        raise UnreadableLayer(file.path, file.layer or "X", layers)
+        raise unreadable
     element = group[key]
     try:
         encoding = element.attrs.get("encoding-type", "array")
         if encoding == "csc_matrix":
             raise UnsupportedMatrix(file.path, "CSC (by gene)")
-        if encoding == "csr_matrix":
-            return sparse_dataset(element)
-    except _READ_ERRORS as error:
-        raise UnreadableLayer(file.path, file.layer or "X", layers) from error
-    if encoding != "array" or getattr(element, "ndim", 0) != 2:
-        raise UnreadableLayer(file.path, file.layer or "X", layers)
-    return element
+        matrix = sparse_dataset(element) if encoding == "csr_matrix" else element
+        if len(matrix.shape) != 2:
+            raise unreadable
+        if matrix.dtype.kind not in "biuf":
+            raise UnsupportedMatrix(file.path, f"{matrix.dtype}, not numbers")
+    except (*_READ_ERRORS, AttributeError) as error:
+        raise unreadable from error
+    return matrix
 
 
 def _n_stored(matrix: Any) -> int:

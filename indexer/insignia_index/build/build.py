@@ -49,14 +49,16 @@ def build_atlas(
     replace: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
-    """Add the studies of ``files`` to the atlas at ``path``, as one new revision, or raise and change nothing.
+    """Add the studies of ``files`` to the atlas at ``path`` as one new revision, or raise and change nothing.
 
-    ``value_dtype``: float16 (default) or float32, fixed when the atlas is made. With ``create`` false the atlas
-    must exist. A study that is there with the same content and options is left alone; with other
+    ``value_dtype``: float16 (default) or float32, fixed when the atlas is made. With ``create`` false the
+    atlas must exist. A study that is there with the same content and options is left alone; with other
     content it is replaced if ``replace``, else refused.
     """
     if value_dtype not in (None, *VALUE_DTYPES):
         raise InvalidArgument("value_dtype", f"{value_dtype!r} is not one of {', '.join(VALUE_DTYPES)}")
+    if not files:
+        raise InvalidArgument("files", "there are none to build from")
     create_dtype = (value_dtype or "float16") if create else None
     with AtlasWriter.open(Path(path), create_dtype=create_dtype) as writer:
         if value_dtype is not None and value_dtype != writer.record.value_dtype:
@@ -93,11 +95,10 @@ class _Build:
         self._replace = replace
         self._progress = progress
         self._gene_ids = {gene: i for i, gene in enumerate(writer.genes)}
-        self._fields = {
-            name: (record.kind, study)
-            for study, known in writer.studies.items()
-            for name, record in known.fields.items()
-        }
+        self._fields: dict[str, dict[str, str]] = {}  # field: study: kind
+        for study, known in writer.studies.items():
+            for name, record in known.fields.items():
+                self._fields.setdefault(name, {})[study] = record.kind
         self._staged: dict[str, Path] = {}
 
     def add_file(self, file: InputFile) -> None:
@@ -111,10 +112,12 @@ class _Build:
                 return
             gene_of_column = self._map_genes(file.path, source.genes)
             rows_of = _rows_of(study_of, len(studies))
+            for i in wanted:
+                self._forget_fields(studies[i])
             fields = [self._checked_fields(file, source, studies[i], rows_of[i]) for i in wanted]
             spill = self._writer.staging / "rows"
             spill.mkdir(parents=True, exist_ok=True)
-            rows = RowsByStudy(source, study_of, spill)
+            rows = RowsByStudy(source, study_of, wanted, spill)
             buffer = PostingBuffer(len(self._writer.genes))
             self._progress.start(file.path.name, sum(len(rows_of[i]) for i in wanted))
             for i, columns in zip(wanted, fields, strict=True):
@@ -155,10 +158,17 @@ class _Build:
         columns = field_columns(file, source.obs.iloc[rows], study)
         numeric = ("number", "integer")
         for name, column in columns.items():
-            kind, other = self._fields.setdefault(name, (column.kind, study))
+            kinds = self._fields.setdefault(name, {})
+            other, kind = next(iter(kinds.items()), (study, column.kind))
             if kind != column.kind and not (kind in numeric and column.kind in numeric):
                 raise FieldConflict(file.path, name, column.kind, other, kind)
+            kinds[study] = column.kind
         return columns
+
+    def _forget_fields(self, study: str) -> None:
+        """A study that is replaced does not bind the kinds of its fields."""
+        for kinds in self._fields.values():
+            kinds.pop(study, None)
 
     def _stage(
         self, file: InputFile, digest: str, rows: StudyRows, columns: dict[str, Column], buffer: PostingBuffer

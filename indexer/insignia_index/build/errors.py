@@ -5,7 +5,7 @@
     InputError
     ├── UnreadableInput      not the format its name says, or cut off
     ├── UnreadableLayer      no such matrix in the file
-    ├── UnsupportedMatrix    a matrix that cannot be read row by row
+    ├── UnsupportedMatrix    a matrix that cannot be read row by row, or is not numbers
     ├── CorruptMatrix        its parts do not fit together
     ├── NotFiniteValue       NaN or infinite
     ├── DuplicateEntry       one gene twice in one cell
@@ -47,12 +47,12 @@ class UnreadableLayer(InputError):
 
 
 class UnsupportedMatrix(InputError):
-    """A matrix that cannot be read row by row."""
+    """A matrix that cannot be read row by row, or is not of real numbers."""
 
     def __init__(self, path: Path, found: str) -> None:
         super().__init__(
-            f"{path}: the matrix is stored as {found}, which cannot be read cell by cell; "
-            "save it as CSR (adata.X = adata.X.tocsr()) or dense",
+            f"{path}: the matrix is stored as {found}; what can be read cell by cell is CSR "
+            "(adata.X = adata.X.tocsr()) or dense, of real numbers",
             path=str(path),
         )
 
@@ -166,8 +166,8 @@ class FieldConflict(InputError):
 class InvalidText(InputError):
     """Text that cannot be stored."""
 
-    def __init__(self, path: Path, where: str) -> None:
-        super().__init__(f"{path}: {where} contains a NUL character or is not text", path=str(path))
+    def __init__(self, path: Path, where: str, problem: str = "is empty or contains a NUL character") -> None:
+        super().__init__(f"{path}: {where} {problem}", path=str(path))
 
 
 class ShapeMismatch(InputError):

@@ -38,9 +38,25 @@ class InputFile:
 
     def digest(self, value_dtype: str) -> str:
         """Digest of the content and of every option that changes what is built from it."""
-        parts = [tree_digest(p) for p in (self.path, self.metadata, self.genes) if p is not None]
-        options = (self.layer, self.study, self.study_field, self.sample_field, self.gene_field, self.drop_fields)
+        parts = [_digest(p) for p in (self.path, self.metadata, self.genes) if p is not None]
+        options = (
+            self.layer,
+            self.study,
+            self.study_field,
+            self.sample_field,
+            self.gene_field,
+            self.drop_fields,
+        )
         return "-".join([*parts, value_dtype, repr(options)])
+
+
+def _digest(path: Path) -> str:
+    if not path.exists():
+        raise UnreadableInput(path, "there is no such file")
+    try:
+        return tree_digest(path)
+    except OSError as error:
+        raise UnreadableInput(path, f"it cannot be read ({error.strerror})") from error
 
 
 class Source(Protocol):
@@ -60,8 +76,6 @@ def open_source(file: InputFile) -> Iterator[Source]:
     from insignia_index.build.anndata_source import open_h5ad, open_zarr
     from insignia_index.build.npz_source import open_npz
 
-    if not file.path.exists():
-        raise UnreadableInput(file.path, "there is no such file")
     openers: dict[str, Any] = {".h5ad": open_h5ad, ".h5": open_h5ad, ".zarr": open_zarr, ".npz": open_npz}
     opener = openers.get(file.path.suffix)
     if opener is None:

@@ -59,7 +59,9 @@ def _read_csr(path: Path) -> csr_matrix:
                 raise UnsupportedMatrix(path, str(kind).upper())
             shape = (int(arrays["shape"][0]), int(arrays["shape"][1]))
             parts = (arrays["data"], arrays["indices"], arrays["indptr"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            if parts[0].dtype.kind not in "biuf":
+                raise UnsupportedMatrix(path, f"{parts[0].dtype}, not numbers")
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UnreadableInput(path, f"it is not a scipy CSR .npz, or it is cut off ({error})") from error
     try:
         matrix = csr_matrix(parts, shape=shape)
@@ -79,10 +81,17 @@ def _read_genes(path: Path) -> list[str]:
 def _read_table(path: Path) -> pd.DataFrame:
     try:
         if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        separator = "\t" if ".tsv" in path.suffixes else ","
-        table = pd.read_csv(path, sep=separator, index_col=0, low_memory=False)
-    except (OSError, ValueError, UnicodeDecodeError) as error:
+            table = pd.read_parquet(path)
+            # pandas keeps an index of names; other writers have none
+            if isinstance(table.index, pd.RangeIndex):
+                table = table.set_index(table.columns[0])
+        else:
+            separator = "\t" if ".tsv" in path.suffixes else ","
+            ids = pd.read_csv(path, sep=separator, nrows=0).columns[0]
+            # ids as they are written: 007 is not 7, NA is not missing
+            converters = {ids: str}
+            table = pd.read_csv(path, sep=separator, converters=converters, low_memory=False).set_index(ids)
+    except (OSError, ValueError, IndexError) as error:
         raise UnreadableInput(path, f"the metadata table cannot be read ({error})") from error
     table.index = table.index.astype(str)
     return table

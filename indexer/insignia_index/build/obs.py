@@ -21,14 +21,16 @@ from insignia_index.build.inputs import InputFile
 from insignia_model.table import Column
 
 #: Column names of results; a field of such a name would hide them.
-RESERVED = ("cell_id", "score")
+RESERVED = ("study", "cell_id", "score")
+#: Names of studies and fields are parts of catalog keys.
+_NAME_BYTES = 300
 
 
 def study_of_cells(file: InputFile, obs: pd.DataFrame) -> tuple[npt.NDArray[np.int64], list[str]]:
     """Study index of every cell (n_cells,) and the names of the studies, in order of appearance."""
     name = file.study_field or ("study" if "study" in obs and file.study is None else None)
     if file.study is not None or name is None:
-        study = file.study or file.path.name.split(".")[0]
+        study = _name(file.path, file.study or file.path.name.split(".")[0], "the study's name")
         if len(obs) == 0:
             raise EmptyStudy(file.path, study)
         return np.zeros(len(obs), np.int64), [study]
@@ -40,7 +42,7 @@ def study_of_cells(file: InputFile, obs: pd.DataFrame) -> tuple[npt.NDArray[np.i
     if (codes < 0).any():
         first = obs.index[int(np.argmax(codes < 0))]
         raise MissingField(file.path, name, f"has no value for cell {first!r}; every cell needs a study")
-    return codes.astype(np.int64), [_text(file.path, str(n), f"a value of {name!r}") for n in names]
+    return codes.astype(np.int64), [_name(file.path, str(n), f"a value of {name!r}") for n in names]
 
 
 def cell_ids(path: Path, study: str, index: pd.Index[Any]) -> list[str]:
@@ -57,38 +59,45 @@ def field_columns(file: InputFile, obs: pd.DataFrame, study: str) -> dict[str, C
     if file.sample_field is not None and sample not in obs:
         raise MissingField(file.path, sample, f"is not there; it has {', '.join(map(str, obs)) or 'none'}")
     columns: dict[str, Column] = {}
-    for name in obs.columns:
-        if str(name) in file.drop_fields or str(name) == (file.study_field or "study"):
+    for column in obs.columns:
+        name = str(column)
+        if name in file.drop_fields or name == (file.study_field or "study"):
             continue
-        if str(name) in RESERVED:
-            raise ReservedField(file.path, str(name))
-        field = _text(file.path, str(name), "a column name")
-        columns[field] = field_column(file.path, field, obs[name])
-    if sample != "sample" and sample in columns:
-        columns["sample"] = columns[sample]
-    # a study that does not tell its samples is one sample
-    columns.setdefault("sample", Column.text([study] * len(obs)))
-    if columns["sample"].kind != "category":
-        columns["sample"] = Column.text([None if v is None else str(v) for v in columns["sample"].to_list()])
+        if name in RESERVED:
+            raise ReservedField(file.path, name)
+        columns[_name(file.path, name, "a column name")] = field_column(file.path, name, obs[column])
+    columns["sample"] = _samples(file, obs, study, columns.get(sample))
     return columns
+
+
+def _samples(file: InputFile, obs: pd.DataFrame, study: str, column: Column | None) -> Column:
+    """Text column of the samples; a study that does not tell its samples is one."""
+    if column is None and file.sample_field is not None:  # dropped as a field of its own
+        column = field_column(file.path, file.sample_field, obs[file.sample_field])
+    if column is None:
+        return Column.text([study] * len(obs))
+    if column.kind == "category":
+        return column
+    return Column.text([None if value is None else str(value) for value in column.to_list()])
 
 
 def field_column(path: Path, field: str, values: pd.Series[Any]) -> Column:
     """Column of the kind that the pandas dtype has; missing values stay missing."""
     missing = np.asarray(values.isna(), np.bool_)
     mask = missing if missing.any() else None
-    if types.is_bool_dtype(values.dtype):
-        return Column("bool", np.asarray(values.fillna(False), np.bool_), missing=mask)
-    if types.is_integer_dtype(values.dtype):
-        return Column("integer", np.asarray(values.fillna(0)).astype(np.int64), missing=mask)
-    if types.is_float_dtype(values.dtype):
-        numbers = values.to_numpy(np.float64, na_value=np.nan)
-        single = numbers.astype(np.float32)
-        exact = np.array_equal(single.astype(np.float64), numbers, equal_nan=True)
-        return Column("number", single if exact else numbers)
     if isinstance(values.dtype, pd.CategoricalDtype):
         names = [str(c) for c in values.cat.categories]
         codes = values.cat.codes.to_numpy(np.int32)
+    elif types.is_bool_dtype(values.dtype):
+        return Column("bool", np.asarray(values.fillna(False), np.bool_), missing=mask)
+    elif types.is_integer_dtype(values.dtype) and not (values > np.iinfo(np.int64).max).any():
+        return Column("integer", np.asarray(values.fillna(0)).astype(np.int64), missing=mask)
+    elif types.is_float_dtype(values.dtype):
+        numbers = values.to_numpy(np.float64, na_value=np.nan)
+        with np.errstate(over="ignore"):
+            single = numbers.astype(np.float32)
+        exact = np.array_equal(single.astype(np.float64), numbers, equal_nan=True)
+        return Column("number", single if exact else numbers)
     else:
         present = values.to_numpy(object)[~missing]
         codes = np.full(len(values), -1, np.int32)
@@ -106,3 +115,9 @@ def _text(path: Path, text: str, where: str) -> str:
     if "\0" in text or not text:
         raise InvalidText(path, where)
     return text
+
+
+def _name(path: Path, text: str, where: str) -> str:
+    if len(text.encode()) > _NAME_BYTES:
+        raise InvalidText(path, where, f"is longer than {_NAME_BYTES} bytes")
+    return _text(path, text, where)

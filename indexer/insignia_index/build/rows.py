@@ -1,8 +1,9 @@
-"""The rows of each study of a file, in chunks: read in place where they lie together, else by way of a spill."""
+"""The rows of each study of a file, in chunks: in place where they lie together, else by way of a spill."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +19,23 @@ _CHUNK_CELLS = 8_192
 
 
 class RowsByStudy:
-    """``study`` int64 (n_cells,): study index of every row of ``source``.
+    """``study`` int64 (n_cells,): study index of every row of ``source``; ``wanted``: those to be read.
 
     Studies whose rows lie together are read in place. If one's do not, a single pass over the file copies
     every row to a file of its study in ``spill`` (a directory; 8 bytes a stored entry), from which they are
     then read; so that no study costs a pass of its own.
     """
 
-    def __init__(self, source: Source, study: npt.NDArray[np.int64], spill: Path) -> None:
+    def __init__(self, source: Source, study: npt.NDArray[np.int64], wanted: list[int], spill: Path) -> None:
         self._source = source
         self._spill = spill
         self._step = _chunk_cells(source, len(study))
         changes = np.flatnonzero(np.diff(study)) + 1
         edges = np.concatenate([[0], changes, [len(study)]])
-        self._runs = {int(study[a]): (int(a), int(b)) for a, b in zip(edges, edges[1:], strict=False) if a < b}
+        self._runs = {int(study[a]): (int(a), int(b)) for a, b in pairwise(edges) if a < b}
         self._together = len(self._runs) == len(edges) - 1
         if not self._together:
-            self._copy(study)
+            self._copy(study, wanted)
 
     def chunks(self, study: int) -> Iterator[Any]:
         """CSR chunks of a study's rows, in row order."""
@@ -45,11 +46,11 @@ class RowsByStudy:
         for start in range(first, last, self._step):
             yield self._source.read(start, min(start + self._step, last))
 
-    def _copy(self, study: npt.NDArray[np.int64]) -> None:
+    def _copy(self, study: npt.NDArray[np.int64], wanted: list[int]) -> None:
         for start in range(0, len(study), self._step):
             stop = min(start + self._step, len(study))
             chunk, of = self._source.read(start, stop), study[start:stop]
-            for index in np.unique(of).tolist():
+            for index in np.intersect1d(of, wanted).tolist():
                 part = chunk[np.flatnonzero(of == index)]
                 self._append(index, "lengths", np.diff(part.indptr).astype(np.int64))
                 self._append(index, "indices", part.indices.astype(np.int32))

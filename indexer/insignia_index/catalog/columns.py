@@ -53,7 +53,7 @@ def _encoded(column: Column) -> tuple[FieldRecord, bytes, bytes]:
 def decode_column(
     record: FieldRecord, raw: memoryview | bytes, dictionary: memoryview | bytes, n_cells: int
 ) -> Column:
-    """Column over the stored bytes (no copy but for bool and masks); raises `ValueError` if they are damaged."""
+    """Column over the stored bytes (copied for bool and masks only); `ValueError` if they are damaged."""
     if record.dtype not in _DTYPES.get(record.kind, ()):
         raise ValueError(f"a {record.kind} is not stored as {record.dtype}")
     if bytes_digest(raw, dictionary) != record.digest:

@@ -98,7 +98,7 @@ class Shard:
         return table
 
     def _check_directories(self, directories: npt.NDArray[np.uint8]) -> None:
-        """Raise `AtlasCorrupt` if a block has a gene that the vocabulary lacked when the shard was written."""
+        """Raise `AtlasCorrupt` if a block has a gene that was not in the vocabulary of its time."""
         spare = self.n_genes % 64
         if spare:
             end = 8 * n_words(self.n_genes)
