@@ -149,6 +149,22 @@ def prefetch(address, n_bytes):
 
 
 @intrinsic
+def _bits_of_double(typing_context, value):
+    def generate(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.IntType(64))
+
+    return types.uint64(types.float64), generate
+
+
+@njit(inline="always")
+def order_key(value):
+    """uint64 that orders as the float64 does (-0.0 just below 0.0; no NaN)."""
+    bits = _bits_of_double(value)
+    sign = np.uint64(1) << np.uint64(63)
+    return ~bits if bits & sign else bits | sign
+
+
+@intrinsic
 def popcount(typing_context, word):
     """Number of set bits of an unsigned integer, as int64."""
 

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from insignia_index.format.layout import BLOCK_CELLS
-from insignia_index.kernels.collect import collect_at_least, sample_scores
+from insignia_index.kernels.collect import collect_double, collect_single, sample_scores
+from insignia_index.kernels.order import neighbours, nth_smallest
 from insignia_index.kernels.score import SUM, SUM_OF_SQUARES
 from insignia_index.search.scoring import Work
 from insignia_index.search.tasks import TASK_CELLS
@@ -61,7 +62,7 @@ def best(rows: Rows, values: npt.NDArray[Any], k: int) -> tuple[Rows, npt.NDArra
     if k == 0:
         return rows[:0], values[:0]
     if k < len(values):
-        bound = np.partition(values, len(values) - k)[len(values) - k]
+        bound = values.dtype.type(nth_smallest(values, len(values) - k))
         kept = values >= bound
         rows, values = rows[kept], values[kept]
     order = np.lexsort((rows, -values))[:k]
@@ -96,14 +97,11 @@ def _interpolated(values: npt.NDArray[Any], n_cells: int, quantile: float) -> fl
     """Quantile of all cells, of which ``values`` holds the best: linear, as `numpy.quantile`, in float64."""
     position = quantile * (n_cells - 1)
     low = math.floor(position)
-    index = low - (n_cells - len(values))
-    ordered = np.partition(values, index)
-    lower = float(ordered[index])
-    upper = float(ordered[index + 1 :].min()) if index + 1 < len(ordered) else lower
+    lower, upper = neighbours(values, low - (n_cells - len(values)))
     # as numpy does it: from the nearer end, so that both ends are met exactly
     share = position - low
     step = upper - lower
-    return lower + step * share if share < 0.5 else upper - step * (1 - share)
+    return float(lower + step * share if share < 0.5 else upper - step * (1 - share))
 
 
 def _candidates(
@@ -134,8 +132,7 @@ def _sampled_bound(work: Work, scores: npt.NDArray[Any], needed: int) -> float:
     rank = math.ceil(expected + 4 * math.sqrt(expected * (1 - share)) + 8)
     if rank >= len(sample):
         return -math.inf
-    place = len(sample) - rank
-    return float(np.partition(sample, place)[place])
+    return float(nth_smallest(sample, len(sample) - rank))
 
 
 def _collect(work: Work, scores: npt.NDArray[Any], bound: float) -> tuple[Rows, npt.NDArray[Any]]:
@@ -143,12 +140,13 @@ def _collect(work: Work, scores: npt.NDArray[Any], bound: float) -> tuple[Rows, 
     found: list[tuple[Rows, npt.NDArray[Any]]] = [None] * len(tasks)  # type: ignore[list-item]
     starts = work.snapshot.block_starts
     typed_bound = scores.dtype.type(bound)
+    collect_rows = collect_single if scores.dtype == np.float32 else collect_double
 
     def collect(i: int) -> None:
         rows = work.buffers.take("rows", TASK_CELLS + BLOCK_CELLS + 1, np.int64)
         values = work.buffers.take("values", TASK_CELLS + BLOCK_CELLS + 1, scores.dtype)
         first, stop = starts[tasks[i][0]], starts[tasks[i][-1] + 1]
-        n = collect_at_least(scores, work.grouping.codes, first, stop, typed_bound, rows, values)
+        n = collect_rows(scores, work.grouping.codes, first, stop, typed_bound, rows, values)
         found[i] = rows[:n].copy(), values[:n].copy()
         work.buffers.give("rows", rows)
         work.buffers.give("values", values)
