@@ -11,15 +11,15 @@ from collections.abc import Callable
 import grpc
 import grpc.aio
 from google.protobuf.message_factory import GetMessageClass
-from grpc_health.v1 import health, health_pb2_grpc
-from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_reflection.v1alpha import reflection
 
 from insignia_proto.v1 import insignia_pb2 as pb
+from insignia_server import health
 from insignia_server.admission import Lane
 from insignia_server.config import ServerConfig
 from insignia_server.engine import Engine
 from insignia_server.errors import CannotListen
+from insignia_server.health import Health
 from insignia_server.rpc import Method, Transport
 from insignia_server.service import AtlasService
 
@@ -43,14 +43,13 @@ class Server:
         )
         self._browsing = Lane("browse", max_concurrent=BROWSERS, max_queued=queued)
         self._transport = Transport(config)
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
+        self._health = Health(SERVICE.full_name)
         self._refreshing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen and serve; ``address`` then has the port that was taken."""
         self._server = grpc.aio.server(options=self._options())
-        self._server.add_generic_rpc_handlers((self._handlers(),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._server.add_generic_rpc_handlers((self._handlers(), self._health.handlers()))
         if self._config.reflection:
             names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
@@ -60,21 +59,15 @@ class Server:
             raise CannotListen(self._config.listen) from error
         self.address = f"{self._config.listen.rpartition(':')[0]}:{port}"
         await self._server.start()
-        await self._health.set(SERVICE.full_name, HealthCheckResponse.SERVING)
         self._refreshing = asyncio.create_task(self._refresh())
 
     async def stop(self, grace_s: float | None = None) -> None:
         """Take no more requests, let those that run end within the grace, cancel the rest."""
         if self._refreshing is not None:
             self._refreshing.cancel()
-        await self._health.enter_graceful_shutdown()
-        grace_s = self._config.grace_s if grace_s is None else grace_s
-        stopping = asyncio.create_task(self._server.stop(grace_s))
-        idle = asyncio.create_task(self._transport.idle())
-        await asyncio.wait((stopping, idle), return_when=asyncio.FIRST_COMPLETED)
-        idle.cancel()
-        await self._server.stop(None)  # health watchers never end by themselves
-        await stopping
+        self._health.stop()
+        # once only: grpc.aio may crash when stopped a second time meanwhile
+        await self._server.stop(self._config.grace_s if grace_s is None else grace_s)
         for lane in (self._searches, self._browsing):
             await asyncio.to_thread(lane.close)
 

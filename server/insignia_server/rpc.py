@@ -6,11 +6,11 @@ who went away, and aborts.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -58,29 +58,23 @@ class Transport:
         self._max_streams = config.max_streams
         self._access_level = logging.INFO if config.access_log else logging.DEBUG
         self._n_streams = 0
-        self._n_open = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-
-    async def idle(self) -> None:
-        """Return once no RPC of these handlers is open; its answer has then been sent."""
-        await self._idle.wait()
 
     def unary(self, method: Method) -> grpc.RpcMethodHandler[bytes, bytes]:
         """Handler of a method that returns one message."""
 
         async def handle(request: bytes, context: Context) -> bytes:
-            token = self._opened(method, context)
+            token = self._token(context)
 
             def work(threads: int) -> bytes:
                 token.check()
                 answer = method.work(_parse(method.request_type, request), Call(token, threads))
                 return self._serialise(answer)
 
-            try:
-                return await method.lane.run(work, token)
-            except Exception as error:
-                await abort(context, error)
+            with self._logged(method, context):
+                try:
+                    return await method.lane.run(work, token)
+                except Exception as error:
+                    await abort(context, error)
 
         return grpc.unary_unary_rpc_method_handler(handle)
 
@@ -88,43 +82,50 @@ class Transport:
         """Handler of a method that returns an iterator; its next message is made when the last is sent."""
 
         async def handle(request: bytes, context: Context) -> None:
-            token = self._opened(method, context)
-            pulled = _Pulled(
-                lambda: method.work(_parse(method.request_type, request), Call(token)), self._serialise
-            )
-            self._n_streams += 1
-            try:
-                if self._n_streams > self._max_streams:
-                    raise Overloaded(self._max_streams)
-                message = await method.lane.run(pulled.next, token)
-                while message is not None:
-                    await context.write(message)
-                    # a stream that was let in is not refused half-way
-                    message = await method.lane.run(pulled.next, token, admitted=True)
-            except Exception as error:
-                await abort(context, error)
-            finally:
-                self._n_streams -= 1
-                token.cancel()
-                method.lane.afterwards(pulled.close)
+            token = self._token(context)
+            call = Call(token)
+            pulled = _Pulled(lambda: method.work(_parse(method.request_type, request), call), self._serialise)
+            with self._logged(method, context):
+                self._n_streams += 1
+                try:
+                    await self._send(method.lane, pulled, token, context)
+                except Exception as error:
+                    await abort(context, error)
+                finally:
+                    self._n_streams -= 1
+                    token.cancel()
+                    method.lane.afterwards(pulled.close)
 
         return grpc.unary_stream_rpc_method_handler(handle)
 
-    def _opened(self, method: Method, context: Context) -> CancelToken:
-        started = time.perf_counter()
-        self._n_open += 1
-        self._idle.clear()
+    async def _send(self, lane: Lane, pulled: _Pulled, token: CancelToken, context: Context) -> None:
+        if self._n_streams > self._max_streams:
+            raise Overloaded(self._max_streams)
+        message = await lane.run(pulled.next, token)
+        while message is not None:
+            await context.write(message)
+            # a stream that was let in is not refused half-way
+            message = await lane.run(pulled.next, token, admitted=True)
 
-        def closed(_: object) -> None:
-            self._n_open -= 1
-            if not self._n_open:
-                self._idle.set()
-            if log.isEnabledFor(self._access_level):
-                self._log(method, context, time.perf_counter() - started)
-
-        context.add_done_callback(closed)  # type: ignore[arg-type]  # the stubs want a class of theirs
+    def _token(self, context: Context) -> CancelToken:
         remaining = context.time_remaining()
         return CancelToken(None if remaining is None else time.monotonic() + remaining + DEADLINE_SLACK_S)
+
+    @contextmanager
+    def _logged(self, method: Method, context: Context) -> Iterator[None]:
+        if not log.isEnabledFor(self._access_level):
+            yield
+            return
+        started, peer, outcome = time.perf_counter(), context.peer(), "CANCELLED"
+        try:
+            yield
+            outcome = "OK"
+        except grpc.aio.AbortError:
+            outcome = context.code().name
+            raise
+        finally:
+            took_ms = (time.perf_counter() - started) * 1000
+            log.log(self._access_level, "%s %s %s %.1f ms", peer, method.name, outcome, took_ms)
 
     def _serialise(self, message: Message) -> bytes:
         answer = message.SerializeToString()
@@ -132,11 +133,6 @@ class Transport:
             advice = "ask for fewer cells, or group by fields with fewer values"
             raise LimitExceeded("bytes of the answer", len(answer), self._max_message_bytes, advice)
         return answer
-
-    def _log(self, method: Method, context: Context, took_s: float) -> None:
-        code = context.code()
-        outcome = code.name if code else "CANCELLED" if context.cancelled() else "OK"
-        log.log(self._access_level, "%s %s %s %.1f ms", context.peer(), method.name, outcome, took_s * 1000)
 
 
 class _Pulled:

@@ -133,10 +133,15 @@ class Running:
     def __init__(self, engine, **settings):
         self.engine = engine
         self.server = Server(engine, ServerConfig(**{"listen": "127.0.0.1:0", "grace_s": 0.0} | settings))
+        self._stopped = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        self.do(self.server.start())
+        try:
+            self.do(self.server.start())
+        except BaseException:
+            self._end()
+            raise
         self.channel = grpc.insecure_channel(self.address)
         self.stub = AtlasServiceStub(self.channel)
 
@@ -145,14 +150,23 @@ class Running:
         return self.server.address
 
     def do(self, coroutine):
-        return self.soon(coroutine).result(20)
-
-    def soon(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
 
     def close(self):
         self.channel.close()
-        self.do(self.server.stop())
+        self.stop()
+        self._end()
+
+    def stop(self, grace_s=None):
+        if not self._stopped:
+            self._stopped = True
+            self.do(self.server.stop(grace_s))
+
+    def stop_soon(self, grace_s):
+        self._stopped = True
+        return asyncio.run_coroutine_threadsafe(self.server.stop(grace_s), self._loop)
+
+    def _end(self):
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -61,7 +61,7 @@ def test_stopping_lets_a_running_search_end_tells_watchers_and_takes_no_more(ser
     assert next(watched).status == SERVING
     search = served.stub.Search.future(SEARCH)
     assert engine.running.acquire(timeout=TIMEOUT_S)
-    stopping = served.soon(served.server.stop(60))
+    stopping = served.stop_soon(60)
     assert next(watched).status == NOT_SERVING
     with pytest.raises(grpc.RpcError) as caught:
         served.stub.Search(SEARCH)
@@ -77,7 +77,7 @@ def test_what_runs_after_the_grace_is_cancelled(serve, engine):
     served = serve()
     search = served.stub.Search.future(SEARCH)
     assert engine.running.acquire(timeout=TIMEOUT_S)
-    served.do(served.server.stop(0.05))
+    served.stop(0.05)
     assert engine.stopped.acquire(timeout=TIMEOUT_S)
     with pytest.raises(grpc.RpcError) as caught:
         search.result(TIMEOUT_S)
@@ -88,7 +88,7 @@ def test_an_idle_server_stops_at_once(serve):
     served = serve()
     served.stub.Search(SEARCH)
     started = time.monotonic()
-    served.do(served.server.stop(60))
+    served.stop(60)
     assert time.monotonic() - started < 5
 
 
@@ -162,12 +162,13 @@ def test_every_request_is_one_line_of_the_access_log(serve, engine, caplog, acce
         served.stub.Search(SEARCH)
         with pytest.raises(grpc.RpcError):
             served.stub.Search(pb.SearchRequest())
+        assert engine.running.acquire(timeout=TIMEOUT_S)
         engine.hold = True
         call = served.stub.Search.future(SEARCH)
         assert engine.running.acquire(timeout=TIMEOUT_S)
         call.cancel()
         assert engine.stopped.acquire(timeout=TIMEOUT_S)
-        served.do(served.server.stop())
+        served.stop()
     lines = [r for r in caplog.records if r.name == "insignia_server.access"]
     assert [r.levelname for r in lines] == [level] * 3
     ok, bad, gone = (r.getMessage() for r in lines)
