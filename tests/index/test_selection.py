@@ -1,6 +1,7 @@
 """The cut-off and the best cells of many cells, where a sample bounds what has to be looked at."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest

@@ -63,9 +63,16 @@ class AnnDataSource:
             raise CorruptMatrix(
                 self._path, f"cells {first:,} to {last:,} cannot be read ({error})"
             ) from error
-        chunk = csr_matrix(rows) if isinstance(rows, np.ndarray) else rows
-        check_csr(self._path, chunk, last - first)
-        return chunk.astype(np.float32, copy=False)
+        if isinstance(rows, np.ndarray):
+            return csr_matrix(as_single(rows))
+        check_csr(self._path, rows, last - first)
+        return as_single(rows)
+
+
+def as_single(rows: Any) -> Any:
+    """Rows as float32; what it cannot hold becomes infinite, and is refused as such."""
+    with np.errstate(over="ignore"):
+        return rows.astype(np.float32, copy=False)
 
 
 def check_csr(path: Any, chunk: Any, n_rows: int) -> None:

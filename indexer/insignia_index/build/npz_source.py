@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from insignia_index.build.anndata_source import check_csr
+from insignia_index.build.anndata_source import as_single, check_csr
 from insignia_index.build.errors import (
     CorruptMatrix,
     ShapeMismatch,
@@ -41,7 +41,8 @@ class NpzSource:
 
     def read(self, first: int, last: int) -> csr_matrix:
         """Rows [first, last) as CSR float32."""
-        return self._matrix[first:last].astype(np.float32, copy=False)
+        rows: csr_matrix = as_single(self._matrix[first:last])
+        return rows
 
 
 @contextmanager
@@ -52,7 +53,7 @@ def open_npz(file: InputFile) -> Iterator[NpzSource]:
 
 def _read_csr(path: Path) -> csr_matrix:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             kind = arrays["format"].item()
             kind = kind.decode() if isinstance(kind, bytes) else kind
             if kind != "csr":
