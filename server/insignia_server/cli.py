@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import typer
+import click
 
 from insignia_model.errors import InvalidArgument
 from insignia_server.config import ServerConfig
@@ -15,45 +15,57 @@ from insignia_server.config import ServerConfig
 DEFAULT = ServerConfig()
 
 
-def serve(
-    atlas: Annotated[Path, typer.Argument(help="Atlas directory.")],
-    listen: Annotated[
-        str, typer.Option(envvar="INSIGNIA_LISTEN", help="HOST:PORT; port 0 takes a free one.")
-    ] = DEFAULT.listen,
-    threads: Annotated[
-        int, typer.Option(envvar="INSIGNIA_THREADS", help="Threads of a search that runs alone.")
-    ] = DEFAULT.threads,
-    max_concurrent: Annotated[int, typer.Option(help="Searches at once; 0: as many as threads.")] = 0,
-    max_queued: Annotated[
-        int, typer.Option(help="Requests that may wait; more are refused.")
-    ] = DEFAULT.max_queued,
-    max_k: Annotated[int, typer.Option(help="Most cells in one answer.")] = DEFAULT.max_k,
-    max_genes: Annotated[int, typer.Option(help="Most genes in one signature.")] = DEFAULT.max_genes,
-    refresh: Annotated[
-        float, typer.Option(help="Seconds between looks for a newer revision.")
-    ] = DEFAULT.refresh_s,
-    grace: Annotated[
-        float, typer.Option(help="Seconds that running requests have when the server stops.")
-    ] = DEFAULT.grace_s,
-    reflection: Annotated[bool, typer.Option(help="Offer gRPC server reflection.")] = DEFAULT.reflection,
-    access_log: Annotated[bool, typer.Option("--access-log", help="Log one line per request.")] = False,
-    log_level: Annotated[str, typer.Option(envvar="INSIGNIA_LOG_LEVEL", help="DEBUG, INFO, ...")] = "INFO",
-) -> None:
+@click.command()
+@click.argument("atlas", type=click.Path(path_type=Path))
+@click.option(
+    "--listen",
+    envvar="INSIGNIA_LISTEN",
+    default=DEFAULT.listen,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Port 0 takes a free one.",
+)
+@click.option(
+    "--threads",
+    envvar="INSIGNIA_THREADS",
+    default=DEFAULT.threads,
+    show_default=True,
+    help="Of a search that runs alone.",
+)
+@click.option("--max-concurrent", default=0, help="Searches at once; 0: as many as threads.")
+@click.option(
+    "--max-queued",
+    default=DEFAULT.max_queued,
+    show_default=True,
+    help="Requests that may wait; more are refused.",
+)
+@click.option("--max-k", default=DEFAULT.max_k, show_default=True, help="Most cells in one answer.")
+@click.option(
+    "--max-genes", default=DEFAULT.max_genes, show_default=True, help="Most genes in one signature."
+)
+@click.option(
+    "--refresh",
+    "refresh_s",
+    default=DEFAULT.refresh_s,
+    show_default=True,
+    help="Seconds between looks for a newer revision.",
+)
+@click.option(
+    "--grace",
+    "grace_s",
+    default=DEFAULT.grace_s,
+    show_default=True,
+    help="Seconds that running requests have when the server stops.",
+)
+@click.option(
+    "--reflection/--no-reflection", default=DEFAULT.reflection, help="Offer gRPC server reflection."
+)
+@click.option("--access-log", is_flag=True, help="Log one line per request.")
+@click.option("--log-level", envvar="INSIGNIA_LOG_LEVEL", default="INFO", help="DEBUG, INFO, ...")
+def serve(atlas: Path, log_level: str, **settings: Any) -> None:
     """Serve an atlas over gRPC until SIGTERM or Ctrl-C."""
     _log_to_stderr(log_level)
-    config = ServerConfig(
-        listen=listen,
-        threads=threads,
-        max_concurrent=max_concurrent,
-        max_queued=max_queued,
-        max_k=max_k,
-        max_genes=max_genes,
-        refresh_s=refresh,
-        grace_s=grace,
-        reflection=reflection,
-        access_log=access_log,
-    )
-    _serve(atlas, config)
+    _serve(atlas, ServerConfig(**settings))
 
 
 def _serve(path: Path, config: ServerConfig) -> None:

@@ -113,11 +113,8 @@ def _fill_table(message: pb.Table, columns: Table) -> None:
 
 
 def _fill_categories(message: pb.Column, column: Column) -> None:
+    column = column.compact()  # else a whole study's dictionary for a few cells
     codes, dictionary = column.values, column.dictionary
-    if len(dictionary) > len(codes):  # a whole study's dictionary for a few cells
-        used, codes = np.unique(codes, return_inverse=True)
-        n_missing = int(len(used) > 0 and used[0] < 0)
-        codes, dictionary = codes - n_missing, [dictionary[code] for code in used[n_missing:].tolist()]
     values = message.categories
     values.dictionary.extend(dictionary)
     if len(dictionary) < 127:

@@ -3,8 +3,7 @@ import subprocess
 import sys
 
 import pytest
-import typer
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from insignia_model.errors import InvalidArgument
 from insignia_server import cli
@@ -14,14 +13,12 @@ from insignia_server.config import ServerConfig
 @pytest.fixture
 def serve(monkeypatch):
     """Run the command; the path and the settings that it would serve."""
-    command = typer.Typer(add_completion=False)
-    command.command()(cli.serve)
     calls = []
     monkeypatch.setattr(cli, "_serve", lambda path, config: calls.append((path, config)))
     monkeypatch.setattr(cli, "_log_to_stderr", lambda level: None)
 
     def run(*arguments, **environment):
-        done = CliRunner().invoke(command, arguments, env=environment, catch_exceptions=False)
+        done = CliRunner().invoke(cli.serve, arguments, env=environment, catch_exceptions=False)
         assert done.exit_code == 0, done.output
         return calls[-1]
 

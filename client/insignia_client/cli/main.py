@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import NoReturn
 
@@ -53,18 +52,9 @@ def _loaded(entry: EntryPoint) -> click.Command:
     package = entry.module.partition(".")[0]
     with extra(EXTRAS.get(package, "all"), f"insignia {entry.name}"):
         command = entry.load()
-    if isinstance(command, click.Command):
-        return command
-    return _passed_on(entry.name, partial(_run_typer, entry.name, command), inspect.getdoc(command) or "")
-
-
-def _run_typer(name: str, function: Callable[..., object], arguments: tuple[str, ...]) -> None:
-    """Run a function with typer annotations; typer takes 0.1 s to import, click 0.03 s."""
-    import typer
-
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(name)(function)
-    typer.main.get_command(app).main(list(arguments), prog_name=f"insignia {name}")
+    if not isinstance(command, click.Command):
+        raise TypeError(f"{entry.value} is no click command")
+    return command
 
 
 def _unavailable(name: str, error: Exception, short_help: str) -> click.Command:
