@@ -68,9 +68,12 @@ def test_h5ad(tmp_path: Path, matrix: str, compression: str | None) -> None:
     np.testing.assert_array_equal(scores(tmp_path / "atlas"), MADE.values)
 
 
+@pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize("matrix", ["csr", "dense"])
-def test_zarr(tmp_path: Path, matrix: str) -> None:
-    as_anndata(MATRICES[matrix]()).write_zarr(tmp_path / "a.zarr")
+@pytest.mark.filterwarnings("ignore:Writing zarr v2")
+def test_zarr(tmp_path: Path, matrix: str, version: int) -> None:
+    with anndata.settings.override(zarr_write_format=version):
+        as_anndata(MATRICES[matrix]()).write_zarr(tmp_path / "a.zarr")
     build_atlas(tmp_path / "atlas", [InputFile(tmp_path / "a.zarr")], value_dtype="float32")
     np.testing.assert_array_equal(scores(tmp_path / "atlas"), MADE.values)
 

@@ -66,7 +66,8 @@ class AnnDataSource:
         if isinstance(rows, np.ndarray):
             return csr_matrix(as_single(rows))
         check_csr(self._path, rows, last - first)
-        return as_single(rows)
+        chunk: csr_matrix = as_single(rows)
+        return chunk
 
 
 def as_single(rows: Any) -> Any:
