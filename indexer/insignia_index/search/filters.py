@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
+import sys
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,9 @@ from insignia_model.table import Column
 
 _ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+_LARGEST = sys.float_info.max
+_SINGLE = float(np.finfo(np.float32).max)
 
 Mask = npt.NDArray[np.bool_]
 
@@ -51,7 +56,8 @@ def _passes(snapshot: Snapshot, study: int, condition: Condition) -> Mask | bool
     if condition.op in _ORDERS:
         if column.kind not in ("number", "integer"):
             raise FieldNotComparable(condition.field, column.kind, condition.op)
-        passes: Mask = _ORDERS[condition.op](column.values, condition.values[0]) & ~missing
+        (bound,) = condition.values
+        passes: Mask = _ORDERS[condition.op](column.values, _in_precision(column, bound)) & ~missing
         return passes
     listed = _is_in(column, condition) & ~missing
     return ~listed if condition.op == "not in" else listed
@@ -74,9 +80,24 @@ def _is_in(column: Column, condition: Condition) -> Mask:
         return np.isin(column.values, codes)
     if column.kind == "bool":
         return np.isin(column.values, [_bool(condition.field, value) for value in condition.values])
-    numbers = np.array([_number(condition.field, value) for value in condition.values])
-    # a float32 field is compared in float32, so that 0.1 finds what was written as 0.1
-    return np.isin(column.values, numbers.astype(column.values.dtype))
+    numbers = [_number(condition.field, value) for value in condition.values]
+    if column.kind == "integer":
+        whole = [int(n) for n in numbers if n == n // 1 and -(2**63) <= n < 2**63]
+        return np.isin(column.values, np.array(whole, np.int64))
+    bounds = [_in_precision(column, n) for n in numbers]
+    return np.isin(column.values, [bound for bound in bounds if bound.dtype == column.values.dtype])
+
+
+def _in_precision(column: Column, value: Any) -> Any:
+    """The number in the precision of a number column, so that 0.1 finds what was written as 0.1.
+
+    A float64 if float32 cannot hold it; integers are compared with the number itself.
+    """
+    if column.kind == "integer":
+        return value
+    value = math.copysign(math.inf, value) if abs(value) > _LARGEST else float(value)
+    single = column.values.dtype == np.float32 and not _SINGLE < abs(value) < math.inf
+    return np.float32(value) if single else np.float64(value)
 
 
 def _text(value: Value) -> str:
@@ -89,8 +110,15 @@ def _bool(field: str, value: Value) -> bool:
     return _BOOLS[str(value).lower()]
 
 
-def _number(field: str, value: Value) -> Any:
+def _number(field: str, value: Value) -> int | float:
     try:
-        return float(value)
+        return value if isinstance(value, int) else _parsed(value)
     except ValueError as error:
         raise InvalidArgument(f"where {field!r}", f"the field is a number, not {value!r}") from error
+
+
+def _parsed(value: str | float) -> int | float:
+    try:
+        return int(value) if isinstance(value, str) else value  # exact beyond 2**53
+    except ValueError:
+        return float(value)

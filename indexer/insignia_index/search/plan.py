@@ -77,7 +77,8 @@ class Groupings:
         if not where and measured.all():
             return self._lookup(group_by, lambda: group_cells(self._snapshot, group_by))
         everything = self.get(group_by, (), np.ones_like(measured))
-        key = (group_by, where, measured.tobytes())
+        # as text, because 1, 1.0 and True are equal, and yet not the same text
+        key = (group_by, repr(where), measured.tobytes())
         return self._lookup(key, lambda: filtered(self._snapshot, everything, where, measured))
 
     def _lookup(self, key: object, make: Callable[[], Grouping]) -> Grouping:
