@@ -1,0 +1,303 @@
+"""Adding, replacing and removing studies."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from insignia_index import Atlas, InputFile, build_atlas, remove_studies
+from insignia_index.build.errors import FieldConflict, StudyExists
+from insignia_index.catalog.lock import writer_lock
+from insignia_index.verify import verify_atlas
+from insignia_model.errors import (
+    AtlasCorrupt,
+    AtlasLocked,
+    AtlasNotFound,
+    CellNotFound,
+    InvalidArgument,
+    NoGeneResolved,
+    StudyNotFound,
+)
+
+from .made import Study, build, study, tree, write_h5ad
+from .oracle import Oracle
+
+
+def file_of(folder: Path, made: Study, **options: str) -> InputFile:
+    return InputFile(write_h5ad(folder / f"{made.name}.h5ad", made), **options)
+
+
+def names(path: Path) -> list[str]:
+    with Atlas.open(path) as atlas:
+        return [study.study for study in atlas.studies()]
+
+
+def check_scores(path: Path, *made: Study) -> None:
+    weights = {f"G{i}": 1.0 + i for i in range(0, 20, 3)}
+    oracle = Oracle(made)
+    with Atlas.open(path) as atlas:
+        oracle.vocabulary = set(atlas._session.snapshot.genes)  # genes of removed studies stay
+        error = np.abs(atlas.scores(weights).values - oracle.scores(weights))
+    assert (error <= oracle.tolerance(weights, "mean", "float16")).all()
+    verify_atlas(path)
+
+
+def test_the_vocabulary_grows_with_new_genes(tmp_path: Path) -> None:
+    old, new = study("B", genes=["G0", "G3", "G6"]), study("A", genes=["G18", "G3", "G15"])
+    path = build(tmp_path, [old])
+    report = build_atlas(path, [file_of(tmp_path, new)], create=False)
+    assert (report.added, report.revision, report.n_cells) == (["A"], 2, 40)
+    with Atlas.open(path) as atlas:
+        snapshot = atlas._session.snapshot
+        assert snapshot.genes == ["G0", "G3", "G6", "G18", "G15"]
+        groups = {row["study"]: row for row in atlas.search(["G0", "G3", "G15", "G18"]).group_table.rows()}
+        assert groups["B"]["n_genes_measured"] == 2
+        assert groups["A"]["n_genes_measured"] == 3
+        assert atlas.search(["G15"], group_by=()).group_table["n_genes_measured"].to_list() == [0]
+        assert (atlas.scores(["G18"], where={"study": "B"}).values == 0).all()
+    check_scores(path, old, new)
+
+
+def test_many_additions_of_overlapping_genes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    made = []
+    for i in range(8):
+        genes = [f"G{g}" for g in rng.permutation(20 + 15 * i)[: 10 + 5 * i]]
+        made.append(study(f"S{i}", 5 + i, genes))
+        build_atlas(tmp_path / "atlas", [file_of(tmp_path, made[-1])])
+    check_scores(tmp_path / "atlas", *made)
+
+
+def test_the_same_input_again_changes_nothing(tmp_path: Path) -> None:
+    files = [file_of(tmp_path, study(name)) for name in "AB"]
+    build_atlas(tmp_path / "atlas", files)
+    before = tree(tmp_path / "atlas")
+    for replace in (False, True):
+        report = build_atlas(tmp_path / "atlas", files, replace=replace)
+        assert (report.unchanged, report.added, report.replaced, report.revision) == (["A", "B"], [], [], 1)
+    assert tree(tmp_path / "atlas") == before
+
+
+def test_the_same_content_read_with_other_options_is_another_study(tmp_path: Path) -> None:
+    made = study("A", 4, donor=[1, 1, 2, 2])
+    build_atlas(tmp_path / "atlas", [file_of(tmp_path, made)])
+    other = file_of(tmp_path, made, sample_field="donor")
+    with pytest.raises(StudyExists, match="'A'"):
+        build_atlas(tmp_path / "atlas", [other])
+    assert build_atlas(tmp_path / "atlas", [other], replace=True).replaced == ["A"]
+    with Atlas.open(tmp_path / "atlas") as atlas:
+        assert atlas.studies()[0].n_samples == 2
+
+
+def test_two_files_of_one_build_cannot_hold_the_same_study(tmp_path: Path) -> None:
+    write_h5ad(tmp_path / "1.h5ad", study("A"))
+    write_h5ad(tmp_path / "2.h5ad", study("A", seed=1))
+    with pytest.raises(StudyExists, match=r"2\.h5ad"):
+        build_atlas(tmp_path / "atlas", [InputFile(tmp_path / f"{i}.h5ad") for i in (1, 2)], replace=True)
+    assert not (tmp_path / "atlas").exists()
+
+
+def test_a_replaced_study_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    path = build(tmp_path, [study("A"), study("B")])
+    new = study("A", 7, ["G3", "G100"], seed=9)
+    with Atlas.open(path) as atlas:
+        before = atlas.scores(["G3"]).values
+        report = build_atlas(path, [file_of(tmp_path, new)], replace=True)
+        assert (report.replaced, report.revision) == (["A"], 2)
+        # an open atlas keeps its revision, though the files are gone
+        np.testing.assert_array_equal(atlas.scores(["G3"]).values, before)
+        assert len(atlas.cells([("A", "c39")])) == 1
+        assert atlas.refresh() is True
+        assert atlas.refresh() is False
+        assert len(atlas.scores(["G3"])) == 47
+        with pytest.raises(CellNotFound):
+            atlas.cells([("A", "c39")])
+    assert sorted(d.name for d in (path / "shards").iterdir()) == ["A@3", "B@2"]
+    check_scores(path, new, study("B"))
+
+
+def test_a_replaced_study_may_change_the_kind_of_its_own_field(tmp_path: Path) -> None:
+    path = build(tmp_path, [study("A", 2, age=["young", "old"]), study("B", 2)])
+    build_atlas(path, [file_of(tmp_path, study("A", 2, age=[20, 80]))], replace=True)
+    with Atlas.open(path) as atlas:
+        assert [field.kind for field in atlas.fields() if field.field == "age"] == ["integer"]
+    build_atlas(path, [file_of(tmp_path, study("C", 2, age=[0.5, 1]))])  # integers and numbers mix
+    with pytest.raises(FieldConflict, match="'C'"):
+        build_atlas(path, [file_of(tmp_path, study("A", 2, age=["young", "old"]))], replace=True)
+
+
+def test_removed_studies_are_gone_and_can_come_back(tmp_path: Path) -> None:
+    made = [study(name, seed=1) for name in "ABC"]
+    path = build(tmp_path, made)
+    with Atlas.open(path) as atlas:
+        before = atlas.scores(["G3"]).values
+        assert remove_studies(path, ["B", "A", "B"]) == 2
+        np.testing.assert_array_equal(atlas.scores(["G3"]).values, before)
+    assert names(path) == ["C"]
+    assert [d.name for d in (path / "shards").iterdir()] == ["C@3"]
+    check_scores(path, made[2])
+    build_atlas(path, [file_of(tmp_path, made[0])])
+    check_scores(path, made[0], made[2])
+    assert sorted(d.name for d in (path / "shards").iterdir()) == ["A@4", "C@3"]
+
+
+def test_an_atlas_without_studies_is_still_an_atlas(tmp_path: Path) -> None:
+    path = build(tmp_path, [study("A")])
+    remove_studies(path, ["A"])
+    with Atlas.open(path) as atlas:
+        result = atlas.search(["G1"], quantiles=True)
+        assert (result.n_cells, result.cutoff, len(result.cells), len(result.groups)) == (0, None, 0, 0)
+        assert len(atlas.scores(["G1"])) == 0
+        assert atlas.info().n_cells == 0
+        assert [field.field for field in atlas.fields()] == ["study"]
+        with pytest.raises(NoGeneResolved):
+            atlas.search(["none"])
+    verify_atlas(path)
+
+
+def test_removing_an_unknown_study_removes_nothing(tmp_path: Path) -> None:
+    path = build(tmp_path, [study("A")])
+    before = tree(path)
+    with pytest.raises(StudyNotFound, match="'B'"):
+        remove_studies(path, ["A", "B"])
+    assert tree(path) == before
+
+
+def test_study_names_may_hold_anything_but_nul(tmp_path: Path) -> None:
+    made = [study(name, 5) for name in ("..", "a/b", "a b", "ä" * 100, "x@1", ".staging", "A%2FB", "\n")]
+    path = build(tmp_path, made)
+    assert names(path) == sorted((m.name for m in made), key=str.encode)
+    check_scores(path, *made)
+    remove_studies(path, [".."])
+    check_scores(path, *made[1:])
+
+
+def test_a_new_atlas_is_found_neither_by_readers_nor_by_add_before_it_is_built(tmp_path: Path) -> None:
+    for action in (
+        lambda: Atlas.open(tmp_path / "atlas"),
+        lambda: verify_atlas(tmp_path / "atlas"),
+        lambda: remove_studies(tmp_path / "atlas", ["A"]),
+        lambda: build_atlas(tmp_path / "atlas", [file_of(tmp_path, study("A"))], create=False),
+    ):
+        with pytest.raises(AtlasNotFound, match="insignia build"):
+            action()
+    assert not (tmp_path / "atlas").exists()
+
+
+def test_a_folder_that_held_something_else_keeps_it(tmp_path: Path) -> None:
+    folder = tmp_path / "atlas"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(StudyExists):
+        build_atlas(folder, [file_of(tmp_path, study("A")), file_of(tmp_path, study("A"))])
+    assert tree(folder) == {"notes.txt": b"mine"}
+    assert [*folder.iterdir()] == [folder / "notes.txt"]
+
+
+def test_a_file_in_place_of_the_atlas_is_refused(tmp_path: Path) -> None:
+    file = file_of(tmp_path, study("A"))
+    before = tree(tmp_path)
+    for path in (file.path, file.path / "atlas"):
+        with pytest.raises(InvalidArgument, match=r"A\.h5ad"):
+            build_atlas(path, [file])
+    assert tree(tmp_path) == before
+
+
+def test_the_value_dtype_is_fixed_when_the_atlas_is_made(tmp_path: Path) -> None:
+    path = build(tmp_path, [study("A")], value_dtype="float32")
+    with pytest.raises(InvalidArgument, match="float32"):
+        build_atlas(path, [file_of(tmp_path, study("B"))], value_dtype="float16")
+    with pytest.raises(InvalidArgument, match="float64"):
+        build_atlas(path, [file_of(tmp_path, study("B"))], value_dtype="float64")
+    build_atlas(path, [file_of(tmp_path, study("B"))])
+    with Atlas.open(path) as atlas:
+        assert atlas.info().value_dtype == "float32"
+    with pytest.raises(InvalidArgument, match="files"):
+        build_atlas(path, [])
+
+
+def test_a_second_writer_is_told_who_writes(tmp_path: Path) -> None:
+    path = build(tmp_path, [study("A")])
+    before = tree(path)
+    with writer_lock(path):
+        for action in (
+            lambda: build_atlas(path, [file_of(tmp_path, study("B"))]),
+            lambda: remove_studies(path, ["A"]),
+        ):
+            with pytest.raises(AtlasLocked, match=r"process \d+"):
+                action()
+        assert names(path) == ["A"]
+    assert tree(path) == before
+    assert remove_studies(path, ["A"]) == 2
+
+
+def test_an_open_atlas_can_be_opened_again_and_written(tmp_path: Path) -> None:
+    path = build(tmp_path, [study("A")])
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    with Atlas.open(path) as first:
+        with Atlas.open(link) as second:
+            build_atlas(link, [file_of(tmp_path, study("B"))])
+            assert second.refresh()
+            assert not first.search(["G1"]).groups.empty
+        assert first.refresh()
+        assert len(first.studies()) == 2
+
+
+def test_a_closed_atlas_says_so_and_its_stream_goes_on(tmp_path: Path) -> None:
+    path = build(tmp_path, [study("A"), study("B")])
+    atlas = Atlas.open(path)
+    stream = atlas.iter_scores(["G1"], cell_ids=True)
+    assert next(stream).study == "A"
+    atlas.close()
+    atlas.close()
+    assert "closed" in repr(atlas)
+    with pytest.raises(ValueError, match="closed"):
+        atlas.search(["G1"])
+    rest = next(stream)
+    assert (rest.study, rest.cell_ids[:2]) == ("B", ("c0", "c1"))
+
+
+def test_studies_keep_what_is_known_of_their_input(tmp_path: Path) -> None:
+    made = study("A", 25, 6, density=1.0, signed=True)
+    path = build(tmp_path, [made])
+    with Atlas.open(path) as atlas:
+        (about,) = atlas.studies()
+        info = atlas.info()
+    assert (about.n_cells, about.n_samples, about.n_postings, about.n_genes_measured) == (25, 3, 150, 6)
+    assert (about.source, about.revision, about.signed) == ("0.h5ad", 1, True)
+    assert (info.n_cells, info.n_genes, info.n_postings, info.signed, info.revision) == (25, 6, 150, True, 1)
+    manifest = json.loads((path / "shards" / "A@1" / "manifest.json").read_text())
+    assert (manifest["study"], manifest["n_postings"]) == ("A", 150)
+
+
+def test_leftovers_of_a_writer_that_died_are_cleared(tmp_path: Path) -> None:
+    path = build(tmp_path, [study("A")])
+    for name in ("B@7", ".staging/C@9", "A@1.old"):
+        (path / "shards" / name).mkdir(parents=True)
+        (path / "shards" / name / "postings.bin").write_bytes(b"?")
+    (path / "shards" / "A@1" / "metadata.bin").write_bytes(b"?")
+    build_atlas(path, [file_of(tmp_path, study("B"))])
+    assert sorted(str(p) for p in tree(path)) == sorted(
+        ["meta.lmdb", "revision"]
+        + [f"shards/{s}/{f}" for s in ("A@1", "B@2") for f in ("genes.bin", "manifest.json", "postings.bin")]
+    )
+
+
+def test_shards_are_not_thrown_away_because_their_catalog_is_lost(tmp_path: Path) -> None:
+    path = build(tmp_path, [study("A")])
+    (path / "meta.lmdb").unlink()
+    with pytest.raises(AtlasCorrupt, match="A@1"):
+        build_atlas(path, [file_of(tmp_path, study("B"))])
+    assert (path / "shards" / "A@1" / "postings.bin").exists()
+
+
+def test_frames_have_the_rows_of_the_tables(tmp_path: Path) -> None:
+    with Atlas.open(build(tmp_path, [study("A", age=np.arange(40.0))])) as atlas:
+        result = atlas.search(["G1", "G2"], k=5, group_by=("study", "sample"))
+    assert isinstance(result.cells, pd.DataFrame)
+    assert result.cells["age"].tolist() == result.cell_table["age"].to_list()
+    assert result.groups["sample"].tolist() == result.group_table["sample"].to_list()
+    assert len(result.samples) == 4
