@@ -1,7 +1,8 @@
 """Adding one gene's postings to a block's scores: one function a container and value type.
 
 Scores buffers hold 65,536 cells and a vector's width more, so that no uint16 id, however wrong, can
-point outside of them. Weights have the scores' dtype; each product is rounded before it is added.
+point outside of them. Weights have the scores' dtype. Bitmaps are added with fused multiply-add, by every
+processor, so that all give the same scores.
 """
 
 from __future__ import annotations
@@ -9,8 +10,16 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from insignia_index.kernels.expand import LANES, expand_half, expand_single
-from insignia_index.kernels.memory import half_to_float, popcount, trailing_zeros, view
+from insignia_index.kernels.expand import (
+    CELLS,
+    GENES,
+    LANES,
+    add_half,
+    add_single,
+    expand_half,
+    expand_single,
+)
+from insignia_index.kernels.memory import fma, half_to_float, popcount, trailing_zeros, view
 
 _U2 = np.uint64(2)
 _U4 = np.uint64(4)
@@ -56,57 +65,79 @@ def add_bitmap(scores, address, n_cells, weight, is_half):
         while bits:
             i = m * 16 + trailing_zeros(bits)
             if is_half:
-                scores[i] += weight * half_to_float(view(values, n_values + 1, np.uint16)[n_values])
+                value = half_to_float(view(values, n_values + 1, np.uint16)[n_values])
             else:
-                scores[i] += weight * view(values, n_values + 1, np.float32)[n_values]
+                value = view(values, n_values + 1, np.float32)[n_values]
+            scores[i] = fma(scores.dtype.type(value), weight, scores[i])
             n_values += 1
             bits &= np.uint16(bits - np.uint16(1))
+
+
+@njit(nogil=True, inline="always")
+def _expand_half(masks, m, values, out):
+    """Expand the values of 64 cells from mask ``m`` on to ``out``; returns the address of the next values."""
+    bits = masks[m]
+    expand_half(values, bits, out)
+    values += _U2 * np.uint64(popcount(bits))
+    # a block's last 64 cells may have one mask only
+    bits = masks[m + 1] if m + 1 < len(masks) else np.uint32(0)
+    expand_half(values, bits, out + np.uint64(64))
+    return values + _U2 * np.uint64(popcount(bits))
+
+
+@njit(nogil=True, inline="always")
+def _expand_single(masks, m, values, out):
+    """As `_expand_half`, for float32 values."""
+    for part in range(4):
+        word = masks[m + part // 2] if m + part // 2 < len(masks) else np.uint32(0)
+        bits = np.uint16((word >> np.uint32(16 * (part % 2))) & np.uint32(0xFFFF))
+        expand_single(values, bits, out + np.uint64(64 * part))
+        values += _U4 * np.uint64(popcount(bits))
+    return values
 
 
 @njit(nogil=True)
 def add_bitmaps(scores, addresses, n_cells, weights, is_half):
     """Add GENES bitmap containers in one pass over the scores; same numbers as `add_bitmap` in turn."""
-    n_masks = (n_cells + 31) // 32 * 2
+    n_masks = (n_cells + 31) // 32
     width = _U2 if is_half else _U4
-    a0, a1, a2, a3 = (
-        np.uint64(addresses[0]),
-        np.uint64(addresses[1]),
-        np.uint64(addresses[2]),
-        np.uint64(addresses[3]),
-    )
-    a4, a5, a6, a7 = (
-        np.uint64(addresses[4]),
-        np.uint64(addresses[5]),
-        np.uint64(addresses[6]),
-        np.uint64(addresses[7]),
-    )
-    m0, m1 = view(a0, n_masks, np.uint16), view(a1, n_masks, np.uint16)
-    m2, m3 = view(a2, n_masks, np.uint16), view(a3, n_masks, np.uint16)
-    m4, m5 = view(a4, n_masks, np.uint16), view(a5, n_masks, np.uint16)
-    m6, m7 = view(a6, n_masks, np.uint16), view(a7, n_masks, np.uint16)
-    skip = np.uint64(2 * n_masks)
-    v0, v1, v2, v3, v4, v5, v6, v7 = (
-        a0 + skip, a1 + skip, a2 + skip, a3 + skip, a4 + skip, a5 + skip, a6 + skip, a7 + skip,
+    stride = np.uint64(CELLS) * width
+    room = np.empty(GENES * CELLS * 4 + 64, np.uint8)
+    # one variable each, so that they stay in registers
+    e0 = (np.uint64(room.ctypes.data) + np.uint64(63)) // np.uint64(64) * np.uint64(64)
+    e1, e2, e3, e4 = e0 + stride, e0 + _U2 * stride, e0 + np.uint64(3) * stride, e0 + _U4 * stride
+    e5, e6, e7 = e0 + np.uint64(5) * stride, e0 + np.uint64(6) * stride, e0 + np.uint64(7) * stride
+    a0, a1, a2, a3, a4, a5, a6, a7 = (
+        np.uint64(addresses[0]), np.uint64(addresses[1]), np.uint64(addresses[2]), np.uint64(addresses[3]),
+        np.uint64(addresses[4]), np.uint64(addresses[5]), np.uint64(addresses[6]), np.uint64(addresses[7]),
     )  # fmt: skip
-    place = np.uint64(scores.ctypes.data)
-    step = np.uint64(LANES * scores.itemsize)
+    m0, m1 = view(a0, n_masks, np.uint32), view(a1, n_masks, np.uint32)
+    m2, m3 = view(a2, n_masks, np.uint32), view(a3, n_masks, np.uint32)
+    m4, m5 = view(a4, n_masks, np.uint32), view(a5, n_masks, np.uint32)
+    m6, m7 = view(a6, n_masks, np.uint32), view(a7, n_masks, np.uint32)
+    skip = np.uint64(4 * n_masks)
+    v0, v1, v2, v3 = a0 + skip, a1 + skip, a2 + skip, a3 + skip
+    v4, v5, v6, v7 = a4 + skip, a5 + skip, a6 + skip, a7 + skip
     w0, w1, w2, w3, w4, w5, w6, w7 = (
         weights[0], weights[1], weights[2], weights[3], weights[4], weights[5], weights[6], weights[7],
     )  # fmt: skip
-    for m in range((n_cells + LANES - 1) // LANES):
-        b0, b1, b2, b3, b4, b5, b6, b7 = m0[m], m1[m], m2[m], m3[m], m4[m], m5[m], m6[m], m7[m]
+    place = np.uint64(scores.ctypes.data)
+    step = np.uint64(LANES * scores.itemsize)
+    for m in range(0, n_masks, CELLS // 32):
         if is_half:
-            expand_half(place, v0, v1, v2, v3, v4, v5, v6, v7,
-                        b0, b1, b2, b3, b4, b5, b6, b7, w0, w1, w2, w3, w4, w5, w6, w7)  # fmt: skip
+            v0, v1 = _expand_half(m0, m, v0, e0), _expand_half(m1, m, v1, e1)
+            v2, v3 = _expand_half(m2, m, v2, e2), _expand_half(m3, m, v3, e3)
+            v4, v5 = _expand_half(m4, m, v4, e4), _expand_half(m5, m, v5, e5)
+            v6, v7 = _expand_half(m6, m, v6, e6), _expand_half(m7, m, v7, e7)
         else:
-            expand_single(place, v0, v1, v2, v3, v4, v5, v6, v7,
-                          b0, b1, b2, b3, b4, b5, b6, b7, w0, w1, w2, w3, w4, w5, w6, w7)  # fmt: skip
-        v0 += width * np.uint64(popcount(b0))
-        v1 += width * np.uint64(popcount(b1))
-        v2 += width * np.uint64(popcount(b2))
-        v3 += width * np.uint64(popcount(b3))
-        v4 += width * np.uint64(popcount(b4))
-        v5 += width * np.uint64(popcount(b5))
-        v6 += width * np.uint64(popcount(b6))
-        v7 += width * np.uint64(popcount(b7))
-        place += step
+            v0, v1 = _expand_single(m0, m, v0, e0), _expand_single(m1, m, v1, e1)
+            v2, v3 = _expand_single(m2, m, v2, e2), _expand_single(m3, m, v3, e3)
+            v4, v5 = _expand_single(m4, m, v4, e4), _expand_single(m5, m, v5, e5)
+            v6, v7 = _expand_single(m6, m, v6, e6), _expand_single(m7, m, v7, e7)
+        for part in range(CELLS // LANES):
+            here = e0 + np.uint64(part * LANES) * width
+            if is_half:
+                add_half(place, here, w0, w1, w2, w3, w4, w5, w6, w7)
+            else:
+                add_single(place, here, w0, w1, w2, w3, w4, w5, w6, w7)
+            place += step

@@ -1,8 +1,9 @@
-"""The bitmap container's vector step: 16 cells of several genes at once.
+"""The bitmap container's vector steps: eight genes, 64 cells at a time.
 
-``llvm.masked.expandload`` becomes VPEXPANDW/VPEXPANDD where the processor has AVX-512 VBMI2. Taking eight
-genes in one pass over the scores hides the chain popcount → value pointer: 0.5 µs a gene for 5,000 cells,
-where one gene at a time costs 1.3-2.0 µs (docs/decisions/0001-containers.md).
+First each gene's packed values are expanded to their cells in a buffer that stays in the nearest cache
+(``llvm.masked.expandload``: VPEXPANDW or VPEXPANDD of AVX-512), then the buffer is added to the scores like
+eight full columns. Converting straight from the expanded register costs 2.5 times as much: 0.67 against
+0.26 µs a gene of 5,000 cells on Zen 4 (docs/decisions/0001-containers.md).
 """
 
 from __future__ import annotations
@@ -13,57 +14,70 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-LANES = 16
-GENES = 8
+from insignia_index.kernels.memory import fused_multiply_add
+
+#: Genes of a step, cells of a step, cells of one addition.
+GENES, CELLS, LANES = 8, 64, 16
 
 _I32 = ir.IntType(32)
 
 
-def _values_as(builder: Any, raw: Any, value_bits: int, target: Any) -> Any:
-    """Vector of stored values (float16 or float32 bits) converted to the accumulator's type."""
-    float_type = ir.HalfType() if value_bits == 16 else ir.FloatType()
-    values = builder.bitcast(raw, ir.VectorType(float_type, LANES))
-    return values if target.element == float_type else builder.fpext(values, target)
-
-
-def _splat(builder: Any, scalar: Any, target: Any) -> Any:
-    vector = builder.insert_element(ir.Constant(target, ir.Undefined), scalar, _I32(0))
-    return builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(_I32, LANES), None))
-
-
-def _make(value_bits: int, accumulator: Any) -> Any:
-    """Intrinsic ``(scores, values*8, masks*8, weights*8)``: addresses, uint16 masks, weights."""
+def _make_expand(value_bits: int, lanes: int) -> Any:
+    """Intrinsic ``(values, mask, out)``: packed values at an address to ``lanes`` places at another."""
     stored = ir.IntType(value_bits)
-    element = ir.FloatType() if accumulator is types.float32 else ir.DoubleType()
-    target, raw_type = ir.VectorType(element, LANES), ir.VectorType(stored, LANES)
-    mask_type = ir.VectorType(ir.IntType(1), LANES)
-    name = f"llvm.masked.expandload.v{LANES}i{value_bits}"
+    vector, mask_type = ir.VectorType(stored, lanes), ir.VectorType(ir.IntType(1), lanes)
+    name = f"llvm.masked.expandload.v{lanes}i{value_bits}"
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        scores, rest = args[0], args[1:]
-        values, masks, weights = rest[:GENES], rest[GENES : 2 * GENES], rest[2 * GENES :]
-        load_type = ir.FunctionType(raw_type, [stored.as_pointer(), mask_type, raw_type])
+        values, mask, out = args
+        load_type = ir.FunctionType(vector, [stored.as_pointer(), mask_type, vector])
         load = builder.module.globals.get(name) or ir.Function(builder.module, load_type, name)
+        pointer = builder.inttoptr(values, stored.as_pointer())
+        expanded = builder.call(load, [pointer, builder.bitcast(mask, mask_type), ir.Constant(vector, None)])
+        builder.store(expanded, builder.inttoptr(out, vector.as_pointer()), align=lanes * value_bits // 8)
+        return context.get_dummy_value()
+
+    mask_integer = types.uint32 if lanes == 32 else types.uint16
+
+    def expand(typing_context, values, mask, out):
+        return types.void(types.uint64, mask_integer, types.uint64), generate
+
+    return intrinsic(expand)
+
+
+def _make_add(value_bits: int, accumulator: Any) -> Any:
+    """Intrinsic ``(scores, expanded, weights*8)``: add 16 cells of eight genes, CELLS values apart."""
+    stored = ir.HalfType() if value_bits == 16 else ir.FloatType()
+    element = ir.FloatType() if accumulator is types.float32 else ir.DoubleType()
+    target, raw_type = ir.VectorType(element, LANES), ir.VectorType(stored, LANES)
+
+    def splat(builder: Any, scalar: Any) -> Any:
+        vector = builder.insert_element(ir.Constant(target, ir.Undefined), scalar, _I32(0))
+        return builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(_I32, LANES), None))
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        scores, expanded, weights = args[0], args[1], args[2:]
         place = builder.inttoptr(scores, target.as_pointer())
         total = builder.load(place, align=4)
-        for value, mask, weight in zip(values, masks, weights, strict=True):
-            pointer = builder.inttoptr(value, stored.as_pointer())
-            raw = builder.call(load, [pointer, builder.bitcast(mask, mask_type), ir.Constant(raw_type, None)])
-            term = _values_as(builder, raw, value_bits, target)
-            # one gene after the other, product rounded before the sum: the plain loop's numbers exactly
-            total = builder.fadd(total, builder.fmul(term, _splat(builder, weight, target)))
+        for gene, weight in enumerate(weights):
+            offset = ir.Constant(ir.IntType(64), gene * CELLS * value_bits // 8)
+            pointer = builder.inttoptr(builder.add(expanded, offset), raw_type.as_pointer())
+            raw = builder.load(pointer, align=LANES * value_bits // 8)
+            # one gene after the other: the plain loop's numbers exactly
+            term = builder.fpext(raw, target)
+            total = fused_multiply_add(builder, term, splat(builder, weight), total)
         builder.store(total, place, align=4)
         return context.get_dummy_value()
 
-    def step(typing_context, scores, v0, v1, v2, v3, v4, v5, v6, v7,
-             m0, m1, m2, m3, m4, m5, m6, m7, w0, w1, w2, w3, w4, w5, w6, w7):  # fmt: skip
-        arguments = [types.uint64] * (1 + GENES) + [types.uint16] * GENES + [accumulator] * GENES
-        return types.void(*arguments), generate
+    def add(typing_context, scores, expanded, w0, w1, w2, w3, w4, w5, w6, w7):
+        return types.void(types.uint64, types.uint64, *[accumulator] * GENES), generate
 
-    return intrinsic(step)
+    return intrinsic(add)
 
 
-#: float16 values into float32 scores.
-expand_half = _make(16, types.float32)
-#: float32 values into float64 scores.
-expand_single = _make(32, types.float64)
+#: float16 values, 32 cells; float32 values, 16 cells.
+expand_half = _make_expand(16, 32)
+expand_single = _make_expand(32, 16)
+#: float16 values into float32 scores; float32 values into float64 scores.
+add_half = _make_add(16, types.float32)
+add_single = _make_add(32, types.float64)

@@ -164,6 +164,25 @@ def order_key(value):
     return ~bits if bits & sign else bits | sign
 
 
+def fused_multiply_add(builder, a, b, c):
+    """``a * b + c``, rounded once, of LLVM values (scalars or vectors) of one type."""
+    kind = str(a.type).replace("<", "v").replace(" x ", "").replace(">", "")
+    name = "llvm.fma." + kind.replace("float", "f32").replace("double", "f64")
+    signature = ir.FunctionType(a.type, [a.type] * 3)
+    function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
+    return builder.call(function, [a, b, c])
+
+
+@intrinsic
+def fma(typing_context, a, b, c):
+    """``a * b + c``, rounded once; float32 or float64."""
+
+    def generate(context, builder, signature, args):
+        return fused_multiply_add(builder, *args)
+
+    return c(c, c, c), generate
+
+
 @intrinsic
 def popcount(typing_context, word):
     """Number of set bits of an unsigned integer, as int64."""
