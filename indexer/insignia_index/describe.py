@@ -30,6 +30,7 @@ def atlas_info(snapshot: Snapshot) -> AtlasInfo:
     """The atlas as a whole."""
     studies = snapshot.studies
     shards = sum(sum(study.files.sizes.values()) for study in studies)
+    catalog = (snapshot.atlas / "meta.lmdb").stat()
     return AtlasInfo(
         format_version=CATALOG_VERSION,
         revision=snapshot.revision,
@@ -38,7 +39,7 @@ def atlas_info(snapshot: Snapshot) -> AtlasInfo:
         n_cells=snapshot.n_cells,
         n_genes=len(snapshot.genes),
         n_postings=sum(study.n_postings for study in studies),
-        size_bytes=shards + (snapshot.atlas / "meta.lmdb").stat().st_size,
+        size_bytes=shards + min(catalog.st_size, 512 * catalog.st_blocks),  # it ends in a hole
         value_dtype=snapshot.record.value_dtype,
         signed=any(study.signed for study in studies),
         engines=("sparse",),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from insignia_index.catalog.catalog import with_latest
+from insignia_index.catalog.catalog import MANIFEST, with_latest
+from insignia_index.catalog.records import StudyRecord
 from insignia_index.catalog.store import Store, check_pages
 from insignia_index.format.reader import verify_files
 from insignia_index.snapshot import Snapshot
+from insignia_model.errors import AtlasCorrupt
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ def _verified(path: Path, store: Store) -> VerifyReport:
     try:
         for study, shard in zip(snapshot.studies, snapshot.shards, strict=True):
             verify_files(shard.directory, study.files)
+            _verify_manifest(shard.directory / MANIFEST, study)
         snapshot.check_genes(np.arange(len(snapshot.genes)))
         for i in range(len(snapshot.studies)):
             snapshot.check_metadata(i)
@@ -47,3 +50,13 @@ def _verified(path: Path, store: Store) -> VerifyReport:
         return VerifyReport(len(snapshot.studies), size_bytes)
     finally:
         snapshot.close()
+
+
+def _verify_manifest(path: Path, study: StudyRecord) -> None:
+    try:
+        manifest = StudyRecord.from_json(path.read_bytes(), path)
+    except FileNotFoundError as error:
+        raise AtlasCorrupt(path, "it is missing") from error
+    # it was written before the study had a revision
+    if replace(manifest, revision=study.revision) != study:
+        raise AtlasCorrupt(path, "it is not what the catalog says of the study")

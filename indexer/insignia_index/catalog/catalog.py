@@ -50,10 +50,7 @@ def read_revision(store: Store) -> int:
     """Number of the latest revision."""
     view = store.read()
     try:
-        raw = view.get("atlas")
-        if raw is None:
-            raise AtlasNotFound(store.atlas)
-        return AtlasRecord.from_bytes(raw, store.path).revision
+        return _atlas_record(view, store).revision
     finally:
         view.close()
 
@@ -83,25 +80,16 @@ def is_new(store: Store) -> bool:
     """Whether nothing was ever published; raises `AtlasCorrupt` if shards say otherwise."""
     view = store.read()
     try:
-        if view.get("format") is not None or view.get("atlas") is not None:
-            return False
+        _atlas_record(view, store)
+    except AtlasNotFound:
+        return True
     finally:
         view.close()
-    for directory in (store.atlas / SHARDS).iterdir():
-        # a published shard has its manifest, and its metadata is in the catalog
-        if (directory / MANIFEST).exists() and not (directory / METADATA).exists():
-            raise AtlasCorrupt(store.path, f"it is empty, but {directory.name!r} was published")
-    return True
+    return False
 
 
 def _read(view: ReadTransaction, store: Store) -> Catalog:
-    version, raw = view.get("format"), view.get("atlas")
-    if version is None and raw is None:  # a first build is at work, or did not end
-        raise AtlasNotFound(store.atlas)
-    if version is None or raw is None:
-        raise AtlasCorrupt(store.path, "it is not the catalog of an atlas")
-    check_version(version, store.path)
-    record = AtlasRecord.from_bytes(raw, store.path)
+    record = _atlas_record(view, store)
     vocabulary, studies = view.get("vocabulary") or b"", view.items("study/")
     if catalog_digest(vocabulary, studies) != record.digest:
         raise AtlasCorrupt(store.path, "its study records do not match their checksum")
@@ -110,6 +98,26 @@ def _read(view: ReadTransaction, store: Store) -> Catalog:
         tuple(StudyRecord.from_json(study, store.path) for _, study in studies),
         unpack_text(vocabulary),
     )
+
+
+def _atlas_record(view: ReadTransaction, store: Store) -> AtlasRecord:
+    """The atlas record; raises `AtlasNotFound` if no build has published one yet."""
+    version, raw = view.get("format"), view.get("atlas")
+    if version is None and raw is None:
+        _check_unpublished(store)
+        raise AtlasNotFound(store.atlas)
+    if version is None or raw is None:
+        raise AtlasCorrupt(store.path, "it is not the catalog of an atlas")
+    check_version(version, store.path)
+    return AtlasRecord.from_bytes(raw, store.path)
+
+
+def _check_unpublished(store: Store) -> None:
+    folder = store.atlas / SHARDS
+    for directory in folder.iterdir() if folder.is_dir() else ():
+        # a published shard has its manifest, and its metadata is in the catalog
+        if (directory / MANIFEST).exists() and not (directory / METADATA).exists():
+            raise AtlasCorrupt(store.path, f"it is empty, but {directory.name!r} was published")
 
 
 def _published_revision(atlas: Path) -> int:

@@ -6,6 +6,7 @@ Keys are UTF-8 text; docs/format.md lists them.
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 #: A write that fits only in part fails as an input/output error; then less than this is left.
 _LITTLE_BYTES = 16 << 20
+#: A pointer and the length of a key have 16 bits each.
+_MARGIN_BYTES = 128 << 10
 
 
 class _Environment:
@@ -44,8 +47,26 @@ class _Environment:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.handle = _open(path)
+        if self._used_bytes() > path.stat().st_size:
+            self.handle.close()
+            raise AtlasCorrupt(path, "it is cut off")
         self.identity = _identity(path)
         self.n_users = 0
+
+    def _used_bytes(self) -> int:
+        with _translated(self.path, "read"):
+            return int((self.handle.info()["last_pgno"] + 1) * self.handle.stat()["psize"])
+
+    def extend(self) -> None:
+        """Let the file end, in a hole, well behind its last page.
+
+        LMDB does not check a page's pointers. A damaged one reaches less than the margin, so that it leads
+        to zeros and an error, not past the end of the file, which would end the process.
+        """
+        size = self._used_bytes() + _MARGIN_BYTES
+        with suppress(OSError):
+            if self.path.stat().st_size < size:
+                os.truncate(self.path, size)
 
     @classmethod
     def use(cls, path: Path) -> _Environment:
@@ -157,6 +178,7 @@ class Store:
                 transaction.commit()
             finally:
                 transaction.close()
+        self._environment.extend()
 
     def close(self) -> None:
         """Let go of the file; it is closed when the last transaction has ended."""
