@@ -167,7 +167,10 @@ class Snapshot:
         if study not in self._cell_ids:
             record = self.studies[study]
             raw = self._value(record, f"cells/{record.shard}", record.cells_digest, "cell ids")
-            self._cell_ids[study] = CellIds(raw, record.n_cells)
+            try:
+                self._cell_ids[study] = CellIds(raw, record.n_cells)
+            except ValueError as error:
+                raise AtlasCorrupt(self.atlas, f"study {record.study!r}: {error}") from error
         return self._cell_ids[study]
 
     def check_metadata(self, study: int) -> None:

@@ -93,11 +93,11 @@ def _read(view: ReadTransaction, store: Store) -> Catalog:
     vocabulary, studies = view.get("vocabulary") or b"", view.items("study/")
     if catalog_digest(vocabulary, studies) != record.digest:
         raise AtlasCorrupt(store.path, "its study records do not match their checksum")
-    return Catalog(
-        record,
-        tuple(StudyRecord.from_json(study, store.path) for _, study in studies),
-        unpack_text(vocabulary),
-    )
+    parsed = tuple(StudyRecord.from_json(study, store.path) for _, study in studies)
+    try:
+        return Catalog(record, parsed, unpack_text(vocabulary))
+    except UnicodeDecodeError as error:
+        raise AtlasCorrupt(store.path, "its vocabulary is not text") from error
 
 
 def _atlas_record(view: ReadTransaction, store: Store) -> AtlasRecord:

@@ -58,6 +58,9 @@ def decode_column(
         raise ValueError(f"a {record.kind} is not stored as {record.dtype}")
     if bytes_digest(raw, dictionary) != record.digest:
         raise ValueError("it does not match its checksum")
+    has_mask = record.kind == "integer" and record.n_missing > 0
+    if len(raw) != n_cells * np.dtype(record.dtype).itemsize + has_mask * ((n_cells + 7) // 8):
+        raise ValueError("it has the wrong length")
     values: npt.NDArray[Any] = np.frombuffer(raw, record.dtype, n_cells)
     if record.kind == "category":
         names = unpack_text(dictionary)
@@ -66,7 +69,7 @@ def decode_column(
         return Column("category", values, names)
     if record.kind == "bool":
         return Column("bool", values == 1, missing=values == _BOOL_MISSING)
-    if record.kind == "integer" and record.n_missing:
+    if has_mask:
         mask = np.frombuffer(raw, np.uint8, offset=8 * n_cells)
         missing = np.unpackbits(mask, count=n_cells, bitorder="little").astype(np.bool_)
         return Column("integer", values, missing=missing)
@@ -89,6 +92,8 @@ class CellIds:
     def __init__(self, raw: memoryview | bytes, n_cells: int) -> None:
         self._starts = np.frombuffer(raw, "<u4", n_cells + 1)
         self._run = memoryview(raw)[self._starts.nbytes :]
+        if self._starts[-1] != len(self._run) or (np.diff(self._starts.astype(np.int64)) < 1).any():
+            raise ValueError("the cell ids are not where they should be")
         self._start = self._starts.item
 
     @staticmethod
