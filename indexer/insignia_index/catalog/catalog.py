@@ -15,6 +15,8 @@ from insignia_model.errors import AtlasCorrupt, AtlasNotFound
 T = TypeVar("T")
 
 SHARDS = "shards"
+#: Below it: what a writer has not published.
+STAGING = ".staging"
 #: Staged keys and values of a study, until they are in the catalog.
 METADATA = "metadata.bin"
 MANIFEST = "manifest.json"
@@ -71,9 +73,11 @@ def with_latest(store: Store, action: Callable[[], T]) -> T:
 
 def write_revision(atlas: Path, revision: int) -> None:
     """Note beside the catalog which revision was published, so that an older one is noticed."""
-    new = atlas / f"{_REVISION}.new"
-    new.write_text(f"{revision}\n")
-    new.replace(atlas / _REVISION)
+    if _published_revision(atlas) != revision:
+        staging = atlas / SHARDS / STAGING
+        staging.mkdir(exist_ok=True)
+        (staging / _REVISION).write_text(f"{revision}\n")
+        (staging / _REVISION).replace(atlas / _REVISION)
 
 
 def is_new(store: Store) -> bool:

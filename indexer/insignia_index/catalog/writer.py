@@ -9,7 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from insignia_index.catalog.catalog import MANIFEST, METADATA, SHARDS, is_new, open_catalog, write_revision
+from insignia_index.catalog.catalog import (
+    MANIFEST,
+    METADATA,
+    SHARDS,
+    STAGING,
+    is_new,
+    open_catalog,
+    write_revision,
+)
 from insignia_index.catalog.columns import pack_text
 from insignia_index.catalog.lock import LOCK, writer_lock
 from insignia_index.catalog.records import (
@@ -22,8 +30,6 @@ from insignia_index.catalog.records import (
 from insignia_index.catalog.store import FULL, Store, WriteTransaction
 from insignia_index.format.files import fsync_directory
 from insignia_model.errors import AtlasNotFound, InvalidArgument, StorageFull
-
-_STAGING = ".staging"
 
 
 class AtlasWriter:
@@ -44,7 +50,7 @@ class AtlasWriter:
         self._next_shard = self.record.next_shard
         self._staged: list[StudyRecord] = []
         self._removed: list[StudyRecord] = []
-        self.staging = path / SHARDS / _STAGING
+        self.staging = path / SHARDS / STAGING
 
     @classmethod
     @contextmanager
@@ -107,8 +113,6 @@ class AtlasWriter:
                 _put(transaction, record, folder / record.shard)
             self._put_atlas(transaction)
         # published; readers that hold an earlier revision have the files mapped that `_clear` removes
-        with suppress(OSError):
-            write_revision(self.path, self.record.revision)
         for record in replaced:
             self.studies.pop(record.study)
         self.studies |= {record.study: record for record in staged}
@@ -137,6 +141,8 @@ class AtlasWriter:
             view.close()
             known = {study.shard for study in catalog.studies}
             revision = catalog.record.revision
+            with suppress(OSError):
+                write_revision(self.path, revision)
         for directory in (self.path / SHARDS).iterdir():
             if directory.name not in known:
                 shutil.rmtree(directory, ignore_errors=True)
