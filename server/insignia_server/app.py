@@ -57,6 +57,8 @@ class Server:
             port = self._server.add_insecure_port(self._config.listen)
         except RuntimeError as error:
             raise CannotListen(self._config.listen) from error
+        if not self._config.is_local:
+            log.warning("%s is open to other machines, without encryption or log-in", self._config.listen)
         self.address = f"{self._config.listen.rpartition(':')[0]}:{port}"
         await self._server.start()
         self._refreshing = asyncio.create_task(self._refresh())

@@ -39,9 +39,27 @@ DEFAULT = ServerConfig()
     show_default=True,
     help="Requests that may wait; more are refused.",
 )
+@click.option(
+    "--max-streams",
+    default=DEFAULT.max_streams,
+    show_default=True,
+    help="Streams of scores that may be open at once.",
+)
 @click.option("--max-k", default=DEFAULT.max_k, show_default=True, help="Most cells in one answer.")
 @click.option(
     "--max-genes", default=DEFAULT.max_genes, show_default=True, help="Most genes in one signature."
+)
+@click.option(
+    "--max-groups",
+    default=DEFAULT.max_groups,
+    show_default=True,
+    help="Most groups, and most samples, in one answer.",
+)
+@click.option(
+    "--max-message-bytes",
+    default=DEFAULT.max_message_bytes,
+    show_default=True,
+    help="Largest request and largest answer.",
 )
 @click.option(
     "--refresh",

@@ -61,3 +61,8 @@ class ServerConfig:
         host, colon, port = self.listen.rpartition(":")
         if not (host and colon and port.isascii() and port.isdigit() and int(port) < 1 << 16):
             raise InvalidArgument("listen", f"{self.listen!r} is not HOST:PORT, such as 127.0.0.1:50051")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the address."""
+        return self.listen.rpartition(":")[0] in ("localhost", "127.0.0.1", "[::1]")

@@ -120,6 +120,12 @@ def test_the_address_tells_the_port_that_was_taken(served):
     assert int(port) > 0
 
 
+@pytest.mark.parametrize(("host", "warnings"), [("0.0.0.0", 1), ("127.0.0.1", 0)])
+def test_an_address_that_others_can_reach_is_warned_of(serve, caplog, host, warnings):
+    serve(listen=f"{host}:0")
+    assert caplog.text.count("without encryption or log-in") == warnings
+
+
 def test_a_newer_revision_is_looked_for_again_and_again(serve, engine):
     serve(refresh_s=0.01)
     for _ in range(3):

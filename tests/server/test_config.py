@@ -30,6 +30,11 @@ def test_what_is_no_address_is_refused(listen):
         ServerConfig(listen=listen)
 
 
+@pytest.mark.parametrize(("host", "local"), [("127.0.0.1", True), ("[::1]", True), ("0.0.0.0", False)])
+def test_an_address_is_known_to_be_this_machines_alone(host, local):
+    assert ServerConfig(listen=f"{host}:0").is_local is local
+
+
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::]:50051", "localhost:65535"])
 def test_addresses_are_taken(listen):
     assert ServerConfig(listen=listen).listen == listen
