@@ -19,7 +19,11 @@ from insignia_index.kernels.expand import (
     expand_half,
     expand_single,
 )
-from insignia_index.kernels.memory import fma, half_to_float, popcount, trailing_zeros, view
+from insignia_index.kernels.memory import fma, half_to_float, memory_barrier, popcount, trailing_zeros, view
+
+#: Places of a scores buffer: 65,536 cells and a vector's width, then room for the values of a bitmap step.
+CELLS_END = 65_536 + 64
+BUFFER_CELLS = CELLS_END + GENES * CELLS + 16
 
 _U2 = np.uint64(2)
 _U4 = np.uint64(4)
@@ -99,12 +103,31 @@ def _expand_single(masks, m, values, out):
 @njit(nogil=True)
 def add_bitmaps(scores, addresses, n_cells, weights, is_half):
     """Add GENES bitmap containers in one pass over the scores; same numbers as `add_bitmap` in turn."""
+    # a constant in each call, so that the loops have no branch
+    if is_half:
+        _add_bitmaps_half(scores, addresses, n_cells, weights)
+    else:
+        _add_bitmaps_single(scores, addresses, n_cells, weights)
+
+
+@njit(nogil=True)
+def _add_bitmaps_half(scores, addresses, n_cells, weights):
+    _add_bitmaps(scores, addresses, n_cells, weights, True)
+
+
+@njit(nogil=True)
+def _add_bitmaps_single(scores, addresses, n_cells, weights):
+    _add_bitmaps(scores, addresses, n_cells, weights, False)
+
+
+@njit(nogil=True, inline="always")
+def _add_bitmaps(scores, addresses, n_cells, weights, is_half):
     n_masks = (n_cells + 31) // 32
     width = _U2 if is_half else _U4
     stride = np.uint64(CELLS) * width
-    room = np.empty(GENES * CELLS * 4 + 64, np.uint8)
-    # one variable each, so that they stay in registers
-    e0 = (np.uint64(room.ctypes.data) + np.uint64(63)) // np.uint64(64) * np.uint64(64)
+    # the buffer to expand to is the end of the scores buffer; one variable each, so that they stay in registers
+    end = np.uint64(scores.ctypes.data) + np.uint64(scores.itemsize * CELLS_END + 63)
+    e0 = end // np.uint64(64) * np.uint64(64)
     e1, e2, e3, e4 = e0 + stride, e0 + _U2 * stride, e0 + np.uint64(3) * stride, e0 + _U4 * stride
     e5, e6, e7 = e0 + np.uint64(5) * stride, e0 + np.uint64(6) * stride, e0 + np.uint64(7) * stride
     a0, a1, a2, a3, a4, a5, a6, a7 = (
@@ -134,6 +157,8 @@ def add_bitmaps(scores, addresses, n_cells, weights, is_half):
             v2, v3 = _expand_single(m2, m, v2, e2), _expand_single(m3, m, v3, e3)
             v4, v5 = _expand_single(m4, m, v4, e4), _expand_single(m5, m, v5, e5)
             v6, v7 = _expand_single(m6, m, v6, e6), _expand_single(m7, m, v7, e7)
+        # else LLVM, seeing through the buffer, takes the vectors apart and puts them together word by word
+        memory_barrier()
         for part in range(CELLS // LANES):
             here = e0 + np.uint64(part * LANES) * width
             if is_half:

@@ -164,6 +164,18 @@ def order_key(value):
     return ~bits if bits & sign else bits | sign
 
 
+@intrinsic
+def memory_barrier(typing_context):
+    """Keep the compiler (not the processor) from moving values past memory; no instruction."""
+
+    def generate(context, builder, signature, args):
+        nothing = ir.FunctionType(ir.VoidType(), [])
+        builder.call(ir.InlineAsm(nothing, "", "~{memory}", side_effect=True), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 def fused_multiply_add(builder, a, b, c):
     """``a * b + c``, rounded once, of LLVM values (scalars or vectors) of one type."""
     kind = str(a.type).replace("<", "v").replace(" x ", "").replace(">", "")

@@ -22,9 +22,6 @@ TABLE_COLUMNS = 10
 #: 2**-exponent for each exponent + 128 of a directory entry.
 SCALES = 2.0 ** -(np.arange(256.0) - 128)
 
-#: Cells of a scores buffer: any uint16 id, and a vector's width more.
-BUFFER_CELLS = 65_536 + 64
-
 #: Of a container of the next block. The hardware sees a stream after a few lines; most containers end before.
 PREFETCH_BYTES = 1024
 
