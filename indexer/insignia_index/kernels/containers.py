@@ -125,7 +125,7 @@ def _add_bitmaps(scores, addresses, n_cells, weights, is_half):
     n_masks = (n_cells + 31) // 32
     width = _U2 if is_half else _U4
     stride = np.uint64(CELLS) * width
-    # the buffer to expand to is the end of the scores buffer; one variable each, so that they stay in registers
+    # the values are expanded to the end of the scores buffer; one variable each, to stay in registers
     end = np.uint64(scores.ctypes.data) + np.uint64(scores.itemsize * CELLS_END + 63)
     e0 = end // np.uint64(64) * np.uint64(64)
     e1, e2, e3, e4 = e0 + stride, e0 + _U2 * stride, e0 + np.uint64(3) * stride, e0 + _U4 * stride

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from insignia_index.cancel import CancelToken
 from insignia_index.format.layout import BLOCK_CELLS
+from insignia_index.kernels.containers import BUFFER_CELLS
 from insignia_index.kernels.expand import GENES
-from insignia_index.kernels.score import BUFFER_CELLS, MAXIMUM, score_blocks_half, score_blocks_single
+from insignia_index.kernels.score import MAXIMUM, score_blocks_half, score_blocks_single
 from insignia_index.search.grouping import Grouping
 from insignia_index.search.plan import Query
 from insignia_index.search.tasks import Buffers, Threads, split
