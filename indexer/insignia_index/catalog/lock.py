@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -43,8 +43,8 @@ def _locked(path: Path) -> IO[str]:
             raise AtlasLocked(path, holder) from error
         # a first build that fails removes the directory, with the lock that it holds
         if os.fstat(file.fileno()).st_nlink:
-            file.truncate(0)
-            file.write(f"process {os.getpid()}")
-            file.flush()
+            with suppress(OSError):  # a full disk: only the name is missing
+                os.ftruncate(file.fileno(), 0)
+                os.write(file.fileno(), f"process {os.getpid()}".encode())
             return file
         file.close()

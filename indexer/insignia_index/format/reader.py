@@ -116,11 +116,13 @@ def verify_files(directory: Path, files: ShardFiles) -> None:
     """Compare size and digest of every file of a shard with the catalog; raises `AtlasCorrupt`."""
     for name, size in files.sizes.items():
         path = directory / name
-        if not path.is_file():
-            raise AtlasCorrupt(path, "it is missing")
-        if path.stat().st_size != size:
-            raise AtlasCorrupt(path, f"it has {path.stat().st_size:,} bytes, the catalog says {size:,}")
-        if file_digest(path) != files.digests[name]:
+        try:
+            found, digest = path.stat().st_size, file_digest(path)
+        except FileNotFoundError as error:
+            raise AtlasCorrupt(path, "it is missing") from error
+        if found != size:
+            raise AtlasCorrupt(path, f"it has {found:,} bytes, the catalog says {size:,}")
+        if digest != files.digests[name]:
             raise AtlasCorrupt(path, "it does not match the catalog's checksum")
 
 
