@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from insignia_index.catalog.catalog import SHARDS
+from insignia_index.catalog.store import FULL
 from insignia_model.errors import AtlasLocked, InvalidArgument
 
 LOCK = "writer.lock"
@@ -32,7 +33,9 @@ def _locked(path: Path) -> IO[str]:
             file = (path / LOCK).open("a+")
         except FileNotFoundError:
             continue  # removed as below, between the two steps
-        except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        except OSError as error:
+            if error.errno in FULL:
+                raise
             raise InvalidArgument("atlas", f"{path} cannot be written ({error.strerror})") from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
