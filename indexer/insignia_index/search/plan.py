@@ -13,9 +13,12 @@ import numpy.typing as npt
 from insignia_index.search.grouping import Grouping, filtered, group_cells
 from insignia_index.snapshot import Snapshot
 from insignia_model.condition import Condition
-from insignia_model.errors import NoGeneResolved
+from insignia_model.errors import InvalidArgument, NoGeneResolved
 from insignia_model.result import GeneReport
 from insignia_model.signature import Signature
+
+#: Of a sum, whose scores are float32.
+_LARGEST_WEIGHT = 1e30
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,11 @@ def plan_query(snapshot: Snapshot, signature: Signature, aggregate: str) -> Quer
         raise NoGeneResolved(report.missing or signature.genes)
     gene_ids = np.array([gene for gene, _ in used], np.int64)
     weights = np.array([weight for _, weight in used], np.float64)
+    if aggregate == "mean":
+        # the largest to between 1/2 and 1: the same mean, and none that float32 cannot hold
+        weights = np.ldexp(weights, -np.frexp(np.abs(weights).max())[1])
+    elif np.abs(weights).max() > _LARGEST_WEIGHT:
+        raise InvalidArgument("aggregate", f"a sum has no weights above {_LARGEST_WEIGHT:g}; use mean")
     return Query(
         gene_ids=gene_ids,
         weights=weights,
