@@ -1,9 +1,8 @@
 # Everything runs in .venv, which any of the targets makes.
 PYTHON ?= python3
 BIN := .venv/bin
-TORCH := torch==2.13.0
 
-.PHONY: demo test check format bench bench-peer proto proto-check clean
+.PHONY: demo test check format bench bench-peer proto proto-check clean clean-kernels
 
 .venv/.done: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -45,5 +44,9 @@ proto-check: .venv/.done  ## lint proto/ and see that the generated modules are 
 	diff -r -x '*.proto' -x '*.pyi' -x '__init__.py' -x __pycache__ .proto-check/insignia_proto proto/insignia_proto
 	rm -rf .proto-check
 
-clean:
+# numba looks at a kernel's own file only: after a change of a function that other kernels call, forget them all
+clean-kernels:         ## remove compiled kernels
+	find indexer -name '*.nb[ic]' -delete
+
+clean: clean-kernels
 	rm -rf .venv .venv-peer demo .proto-check
