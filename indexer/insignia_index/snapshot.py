@@ -50,10 +50,11 @@ class Snapshot:
 
     def _open_shards(self, earlier: Snapshot | None) -> tuple[Shard, ...]:
         kept = {} if earlier is None else {s.directory.name: s for s in earlier.shards}
-        return tuple(kept.get(study.shard) or self._open_shard(study) for study in self.studies)
+        folder = self.atlas / SHARDS
+        return tuple(kept.get(study.shard) or self._open_shard(folder, study) for study in self.studies)
 
-    def _open_shard(self, study: StudyRecord) -> Shard:
-        shard = Shard(self.atlas / SHARDS / study.shard, study.files)
+    def _open_shard(self, folder: Path, study: StudyRecord) -> Shard:
+        shard = Shard(folder / study.shard, study.files)
         fits = shard.n_cells == study.n_cells and shard.n_genes <= len(self.genes)
         if not fits or shard.value_bits != VALUE_BITS[self.record.value_dtype]:
             raise AtlasCorrupt(shard.path, "its head does not fit the catalog")

@@ -107,7 +107,7 @@ class StudyRecord:
             record = cls(**data)
             files = record.files
             # a writer removes the directory of this name
-            if Path(record.shard).name != record.shard or "postings.bin" not in files.sizes:
+            if "/" in record.shard or record.shard in (".", "..") or "postings.bin" not in files.sizes:
                 raise ValueError("its files are not those of a shard")
             if min(record.n_cells, files.head_offset, files.head_bytes, *files.sizes.values()) < 0:
                 raise ValueError("a size is negative")

@@ -77,25 +77,26 @@ class Shard:
         at = files.head_offset + HEAD.itemsize
         blocks = self._bytes[at : at + n_blocks * BLOCK.itemsize].view(BLOCK)
         at += blocks.nbytes
-        base = self._bytes.ctypes.data
-        directories = base + at + np.arange(n_blocks) * step
         self._check_directories(self._bytes[at : at + n_blocks * step].reshape(n_blocks, step))
-        table = np.zeros((n_blocks, TABLE_COLUMNS), np.int64)
-        offsets, n_entries = blocks["offset"].astype(np.int64), blocks["n_entries"].astype(np.int64)
-        sizes = blocks["payload_bytes"].astype(np.int64)
-        payloads = aligned_up(offsets + 12 * n_entries)
-        # as uint64, what was negative is too large
-        outside = np.maximum(offsets.view(np.uint64), sizes.view(np.uint64)) > files.head_offset
-        if (outside | (payloads + sizes > files.head_offset) | (offsets % ALIGN != 0)).any():
-            raise AtlasCorrupt(self.path, "a block lies outside of its place")
-        table[:, WORDS], table[:, RANKS], table[:, N_WORDS] = directories, directories + 8 * words, words
-        table[:, ENTRIES], table[:, CHECKS] = base + offsets, base + offsets + 8 * n_entries
-        table[:, N_ENTRIES], table[:, PAYLOAD] = n_entries, base + payloads
-        table[:, PAYLOAD_BYTES], table[:, N_CELLS] = blocks["payload_bytes"], blocks["n_cells"]
-        table[:, FIRST_ROW] = np.cumsum(table[:, N_CELLS]) - table[:, N_CELLS]
-        if (table[:, N_CELLS] > BLOCK_CELLS).any() or table[:, N_CELLS].sum() != self.n_cells:
+        base = self._bytes.ctypes.data
+        directory, rows, first_row = base + at, [], 0
+        # Python's integers: few blocks a study, and no overflow
+        for n_cells, n_entries, offset, payload_bytes, _ in blocks.tolist():
+            payload = aligned(offset + 12 * n_entries)
+            if offset % ALIGN or payload + payload_bytes > files.head_offset or n_cells > BLOCK_CELLS:
+                raise AtlasCorrupt(self.path, "a block lies outside of its place")
+            rows.append({
+                WORDS: directory, RANKS: directory + 8 * words, N_WORDS: words,
+                ENTRIES: base + offset, CHECKS: base + offset + 8 * n_entries, N_ENTRIES: n_entries,
+                PAYLOAD: base + payload, PAYLOAD_BYTES: payload_bytes,
+                N_CELLS: n_cells, FIRST_ROW: first_row,
+            })  # fmt: skip
+            directory += step
+            first_row += n_cells
+        if first_row != self.n_cells:
             raise AtlasCorrupt(self.path, "its blocks do not add up to its cells")
-        return table
+        columns = range(TABLE_COLUMNS)
+        return np.array([[row[c] for c in columns] for row in rows], np.int64).reshape(-1, TABLE_COLUMNS)
 
     def _check_directories(self, directories: npt.NDArray[np.uint8]) -> None:
         """Raise `AtlasCorrupt` if a block has a gene that was not in the vocabulary of its time."""
@@ -105,11 +106,6 @@ class Shard:
             last = np.ascontiguousarray(directories[:, end - 8 : end]).view("<u8")
             if (last >> np.uint64(spare)).any():
                 raise AtlasCorrupt(self.path, "a block has a gene that is not in the vocabulary")
-
-
-def aligned_up(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Offsets rounded up to the block alignment."""
-    return -(-offsets // aligned(1)) * aligned(1)
 
 
 def verify_files(directory: Path, files: ShardFiles) -> None:
