@@ -59,7 +59,7 @@ def test_a_reader_that_was_killed_does_not_make_the_catalog_grow(tmp_path: Path)
     for i in range(12):
         build_atlas(path, [InputFile(write_h5ad(tmp_path / "B.h5ad", study("B", 300, seed=i)))], replace=True)
         sizes.append(used_bytes(path))
-    assert sizes[-1] == sizes[5]
+    assert sizes[-1] <= sizes[5] + 3 * 4096
 
 
 def test_the_file_is_open_once_and_closed_with_its_last_user(tmp_path: Path) -> None:
