@@ -8,7 +8,7 @@ import pytest
 
 from insignia_index import Atlas, HitRule
 
-from .made import Study, build, study
+from .made import Study, blocks_of, build, study
 from .oracle import best, cutoff, hits
 
 N_CELLS = 40_000
@@ -40,16 +40,20 @@ def shapes() -> dict[str, np.ndarray]:
 SHAPES = shapes()
 
 
-@pytest.fixture(scope="module", params=["float16", "float32"])
+@pytest.fixture(scope="module", params=[("float16", 65_536), ("float32", 700)], ids=str)
 def atlas(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atlas]:
     """A gene a shape, over studies of unequal size."""
     values = np.stack(list(SHAPES.values()), axis=1).astype(np.float32)
     edges = [0, 25_000, 25_010, N_CELLS]
     made: list[Study] = []
     for i, (first, last) in enumerate(pairwise(edges)):
-        one = study(f"study{i}", last - first, list(SHAPES), batch=np.arange(first, last) % 10)
+        rows = np.arange(first, last)
+        stretch = [f"s{row // 2000}" for row in rows]
+        one = study(f"study{i}", last - first, list(SHAPES), batch=rows % 10, stretch=stretch)
         made.append(one.with_(values=values[first:last]))
-    path = build(tmp_path_factory.mktemp("many"), made, value_dtype=request.param)
+    value_dtype, block_cells = request.param
+    with blocks_of(block_cells):
+        path = build(tmp_path_factory.mktemp("many"), made, value_dtype=value_dtype)
     with Atlas.open(path, threads=2) as opened:
         yield opened
 
@@ -86,3 +90,14 @@ def test_a_filter_leaves_the_best_of_the_cells_that_pass(atlas: Atlas, shape: st
     found = [starts[row["study"]] + int(row["cell_id"][1:]) for row in result.cell_table.rows()]
     assert found == wanted.tolist()
     assert result.cutoff == np.percentile(scores[rows].astype(np.float64), 95)
+
+
+def test_a_filter_that_leaves_blocks_far_apart(atlas: Atlas) -> None:
+    scores = atlas.scores(["random"]).values
+    rows = np.flatnonzero((np.arange(N_CELLS) // 2000) % 3 == 1)
+    cells = {f"s{i}" for i in range(1, 20, 3)}
+    result = atlas.search(["random"], k=50, where={"stretch": cells}, hits="percentile:90", group_by=())
+    assert result.n_cells == len(rows)
+    assert result.cutoff == np.percentile(scores[rows].astype(np.float64), 90)
+    assert result.n_hits == (scores[rows] > result.cutoff).sum()
+    np.testing.assert_array_equal(result.cell_table["score"].values, np.sort(scores[rows])[::-1][:50])
