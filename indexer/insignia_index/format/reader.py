@@ -56,6 +56,10 @@ class Shard:
         #: genes whose containers were checked in this process
         self.checked = np.zeros(self.n_genes, np.bool_)
 
+    def release_pages(self) -> None:
+        """Give the pages of the mapping back; they are read again when they are needed."""
+        self._map.madvise(mmap.MADV_DONTNEED)
+
     def _checked_head(self, files: ShardFiles) -> Any:
         start, stop = files.head_offset, files.head_offset + files.head_bytes
         if start % ALIGN or files.head_bytes < HEAD.itemsize or stop > len(self._bytes):
