@@ -157,7 +157,8 @@ def _values(field: str, text: str) -> tuple[str, ...]:
 
 def _written(value: Value) -> str:
     text = str(value)
-    return '"' + text.replace('"', '""') + '"' if not text or set(text) & set(',"\n\r') else text
+    # "=": after the sign it would be read as the second half of "=="
+    return '"' + text.replace('"', '""') + '"' if not text or set(text) & set(',"=\n\r') else text
 
 
 def _is_number(value: Value) -> bool:

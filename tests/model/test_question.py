@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from insignia_model import (
@@ -40,6 +40,7 @@ VALUES = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z"))).fi
 
 
 @given(FIELDS, st.sampled_from(["in", "not in"]), st.lists(VALUES, min_size=1, max_size=4))
+@example("0", "in", ["=x", "=x"])
 def test_a_condition_on_values_reads_back_from_its_text(field: str, op: str, values: list[str]) -> None:
     condition = Condition(field, op, tuple(values))
     assert parse_condition(str(condition)) == condition
