@@ -14,7 +14,7 @@ from insignia_index.cancel import CancelToken
 from insignia_index.catalog.catalog import read_revision, with_latest
 from insignia_index.catalog.store import Store
 from insignia_index.describe import atlas_info, field_info, study_info
-from insignia_index.search.cells import Places
+from insignia_index.search.cells import cell_table
 from insignia_index.search.engine import Session, score_chunks, search
 from insignia_index.search.plan import Groupings, resolve
 from insignia_index.search.tasks import Buffers, Threads
@@ -182,12 +182,12 @@ class Atlas:
         studies, rows = [], []
         for study, cell_id in map(CellId.of, ids):
             index = snapshot.study_index(study)
-            row = snapshot.cell_ids(index).row_of(cell_id)
+            row = snapshot.cell_ids.of(index).row_of(cell_id)
             if row is None:
                 raise CellNotFound(study, cell_id)
             studies.append(index)
             rows.append(row)
-        return Places(snapshot, np.array(studies, np.int64), np.array(rows, np.int64)).table()
+        return cell_table(snapshot, np.array(studies, np.int64), np.array(rows, np.int64))
 
     def info(self) -> AtlasInfo:
         """The atlas as a whole."""

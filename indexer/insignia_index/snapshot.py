@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from insignia_index.catalog.catalog import SHARDS, open_catalog
 from insignia_index.catalog.columns import CellIds, decode_column
-from insignia_index.catalog.field_index import FieldIndex
+from insignia_index.catalog.field_index import CellIdIndex, FieldIndex, index_field
 from insignia_index.catalog.records import VALUE_BITS, StudyRecord
 from insignia_index.catalog.store import Store
 from insignia_index.format.files import bytes_digest
@@ -43,8 +43,8 @@ class Snapshot:
         self.n_cells = int(self.study_starts[-1])
         self._build_table()
         self._columns: dict[tuple[int, str], Column | None] = {}
-        self._cell_ids: dict[int, CellIds] = {}
-        self._indexes: dict[str, FieldIndex | None] = {}
+        self._indexes: dict[str, FieldIndex] = {}
+        self.cell_ids = CellIdIndex(len(self.studies), self._load_cell_ids)
         self._checking = threading.Lock()
         self._checked = np.zeros(len(self.genes), np.bool_)
 
@@ -129,16 +129,11 @@ class Snapshot:
         counts: npt.NDArray[np.int64] = sets[:, gene_ids].sum(axis=1, dtype=np.int64)[which]
         return counts
 
-    def field_index(self, field: str) -> FieldIndex | None:
-        """A category field over all studies, None for a field of another kind."""
+    def field_index(self, field: str) -> FieldIndex:
+        """A field over all studies."""
         if field not in self._indexes:
-            self._indexes[field] = self._index_field(field)
+            self._indexes[field] = index_field([self.column(s, field) for s in range(len(self.studies))])
         return self._indexes[field]
-
-    def _index_field(self, field: str) -> FieldIndex | None:
-        columns = [self.column(study, field) for study in range(len(self.studies))]
-        is_category = all(column is None or column.kind == "category" for column in columns)
-        return FieldIndex(columns) if is_category else None
 
     def column(self, study: int, field: str) -> Column | None:
         """One study's column of a field, None if the study lacks it."""
@@ -163,20 +158,17 @@ class Snapshot:
             problem = f"field {field!r} of study {study.study!r} is damaged ({error})"
             raise AtlasCorrupt(self.atlas, problem) from error
 
-    def cell_ids(self, study: int) -> CellIds:
-        """Cell ids of a study."""
-        if study not in self._cell_ids:
-            record = self.studies[study]
-            raw = self._value(record, f"cells/{record.shard}", record.cells_digest, "cell ids")
-            try:
-                self._cell_ids[study] = CellIds(raw, record.n_cells)
-            except ValueError as error:
-                raise AtlasCorrupt(self.atlas, f"study {record.study!r}: {error}") from error
-        return self._cell_ids[study]
+    def _load_cell_ids(self, study: int) -> CellIds:
+        record = self.studies[study]
+        raw = self._value(record, f"cells/{record.shard}", record.cells_digest, "cell ids")
+        try:
+            return CellIds(raw, record.n_cells)
+        except ValueError as error:
+            raise AtlasCorrupt(self.atlas, f"study {record.study!r}: {error}") from error
 
     def check_metadata(self, study: int) -> None:
         """Read all that the catalog holds of a study; raises `AtlasCorrupt`."""
-        self.cell_ids(study)
+        self.cell_ids.of(study)
         self._measured_bits(self.studies[study])
         for field in self.studies[study].fields:
             self.column(study, field)

@@ -39,8 +39,10 @@ class Column:
     @classmethod
     def text(cls, values: Sequence[str | None]) -> Column:
         """Category column of ``values``, dictionary in order of appearance."""
-        index: dict[str | None, int] = {name: i for i, name in enumerate(dict.fromkeys(values))}
-        names = tuple(index)
+        names = tuple(dict.fromkeys(values))
+        if len(names) == len(values) and None not in names:
+            return cls("category", np.arange(len(names), dtype=np.int32), names)  # type: ignore[arg-type]
+        index: dict[str | None, int] = {name: i for i, name in enumerate(names)}
         codes = np.fromiter(map(index.__getitem__, values), np.int32, len(values))
         if None not in index:
             return cls("category", codes, names)  # type: ignore[arg-type]

@@ -95,6 +95,9 @@ class CellIds:
         if self._starts[-1] != len(self._run) or (np.diff(self._starts.astype(np.int64)) < 1).any():
             raise ValueError("the cell ids are not where they should be")
         self._start = self._starts.item
+        #: where the starts and the run lie, as long as this object lives
+        self.starts_address = self._starts.ctypes.data
+        self.run_address = np.frombuffer(self._run, np.uint8).ctypes.data
 
     @staticmethod
     def encode(cell_ids: Sequence[str]) -> bytes:

@@ -1,4 +1,7 @@
-"""From scores to candidates and hit counts."""
+"""From scores to candidates, the best of them and hit counts.
+
+A cell that is filtered out has the score NaN; blocks that have no other cell are not visited.
+"""
 
 from __future__ import annotations
 
@@ -7,73 +10,107 @@ from numba import njit
 
 from insignia_index.kernels.compare import LANES, mask_double, mask_single
 from insignia_index.kernels.memory import trailing_zeros
+from insignia_index.kernels.order import nth_smallest
 
 
 @njit(nogil=True, cache=True)
-def sample_scores(scores, codes, first, stop, stride, out):
-    """Scores of every ``stride``-th row from ``first`` that passes the filter; returns how many."""
-    n = 0
-    for i in range(first, stop, stride):
-        if codes[i] >= 0:
-            out[n] = scores[i]
-            n += 1
-    return n
+def sampled_bound(scores, blocks, block_starts, stride, share, sample):
+    """Score that a few more than ``share`` of all cells reach, as a sample says; -inf if it cannot say.
+
+    Takes every ``stride``-th row of the blocks, into ``sample`` (n_rows // stride + 1,). The slack is four
+    standard deviations of the binomial count, and 8.
+    """
+    n, skip = 0, stride // 2
+    for block in blocks:
+        n_rows = block_starts[block + 1] - block_starts[block]
+        while skip < n_rows:
+            score = scores[block_starts[block] + skip]
+            if score == score:
+                sample[n] = score
+                n += 1
+            skip += stride
+        skip -= n_rows
+    expected = share * n
+    rank = np.int64(np.ceil(expected + 4 * np.sqrt(expected * (1 - share)) + 8))
+    if rank >= n:
+        return -np.inf
+    return nth_smallest(sample[:n], n - rank)
 
 
 @njit(nogil=True, inline="always")
-def _collect(scores, codes, first, stop, bound, rows, values, is_single):
-    n, i = 0, first
-    score_at = np.uint64(scores.ctypes.data) + np.uint64(scores.itemsize * first)
-    code_at = np.uint64(codes.ctypes.data) + np.uint64(codes.itemsize * first)
-    while i + LANES <= stop:
-        mask = mask_single(score_at, code_at, bound) if is_single else mask_double(score_at, code_at, bound)
-        while mask:
-            row = i + trailing_zeros(mask)
-            rows[n], values[n] = row, scores[row]
-            n += 1
-            mask &= np.uint16(mask - np.uint16(1))
-        i += LANES
-        score_at += np.uint64(LANES * scores.itemsize)
-        code_at += np.uint64(LANES * codes.itemsize)
-    while i < stop:
-        if codes[i] >= 0 and scores[i] >= bound:
-            rows[n], values[n] = i, scores[i]
-            n += 1
-        i += 1
+def _collect(scores, blocks, block_starts, bound, rows, values, is_single):
+    n = 0
+    for block in blocks:
+        i, stop = block_starts[block], block_starts[block + 1]
+        at = np.uint64(scores.ctypes.data) + np.uint64(scores.itemsize * i)
+        while i + LANES <= stop:
+            mask = mask_single(at, bound) if is_single else mask_double(at, bound)
+            while mask:
+                row = i + trailing_zeros(mask)
+                rows[n], values[n] = row, scores[row]
+                n += 1
+                mask &= np.uint16(mask - np.uint16(1))
+            i += LANES
+            at += np.uint64(LANES * scores.itemsize)
+        while i < stop:
+            if scores[i] >= bound:
+                rows[n], values[n] = i, scores[i]
+                n += 1
+            i += 1
     return n
 
 
 @njit(nogil=True, cache=True)
-def collect_single(scores, codes, first, stop, bound, rows, values):
-    """Rows in [first, stop) that pass the filter and score ``bound`` or more, in row order; returns how many.
+def collect_single(scores, blocks, block_starts, bound, rows, values):
+    """Rows of the blocks that score ``bound`` or more, in row order; returns how many.
 
-    scores float32, codes int32 (contiguous); ``rows`` int64 and ``values`` have room for all such rows.
+    scores float32 (n_cells of the atlas,), contiguous; ``rows`` int64 and ``values`` have room for all rows.
     """
-    return _collect(scores, codes, first, stop, bound, rows, values, True)
+    return _collect(scores, blocks, block_starts, bound, rows, values, True)
 
 
 @njit(nogil=True, cache=True)
-def collect_double(scores, codes, first, stop, bound, rows, values):
+def collect_double(scores, blocks, block_starts, bound, rows, values):
     """As `collect_single`, for float64 scores."""
-    return _collect(scores, codes, first, stop, bound, rows, values, False)
+    return _collect(scores, blocks, block_starts, bound, rows, values, False)
 
 
 @njit(nogil=True, cache=True)
-def count_slots(rows, block_starts, codes, slot_starts, counts):
-    """Count rows (ascending) per slot: counts (n_slots,) int64 += 1 for each row's slot."""
-    block = 0
-    for row in rows:
-        while row >= block_starts[block + 1]:
+def best(rows, values, k):
+    """The k largest of ``values`` (n,) and their ``rows`` (n, ascending), best first. Ties: lower row."""
+    if k == 0:
+        return rows[:0].copy(), values[:0].copy()
+    bound = values.dtype.type(nth_smallest(values, len(values) - k))
+    n_ties = k
+    for value in values:
+        n_ties -= value > bound
+    kept = np.empty(k, np.int64)
+    n = 0
+    for i in range(len(values)):
+        is_tie = values[i] == bound and n_ties > 0
+        n_ties -= is_tie
+        if is_tie or values[i] > bound:
+            kept[n] = i
+            n += 1
+    kept = kept[np.argsort(-values[kept], kind="mergesort")]  # stable
+    return rows[kept], values[kept]
+
+
+@njit(nogil=True, cache=True)
+def count_hits(rows, values, cutoff, n_ties, block_starts, codes, slot_starts, counts):
+    """Count per slot the values above ``cutoff``, and the first ``n_ties`` that equal it; returns how many.
+
+    ``rows`` ascending; ``cutoff`` float64; counts int64 (n_slots,) += 1 for each hit's slot.
+    """
+    n_hits, block = 0, 0
+    for i in range(len(rows)):
+        value = np.float64(values[i])
+        is_tie = value == cutoff and n_ties > 0
+        if not (is_tie or value > cutoff):
+            continue
+        n_ties -= is_tie
+        while rows[i] >= block_starts[block + 1]:
             block += 1
-        counts[slot_starts[block] + codes[row]] += 1
-    return block
-
-
-@njit(nogil=True, cache=True)
-def count_codes(codes, n_slots):
-    """Cells of each slot of one block, int64 (n_slots,)."""
-    counts = np.zeros(n_slots, np.int64)
-    for code in codes:
-        if code >= 0:
-            counts[code] += 1
-    return counts
+        counts[slot_starts[block] + codes[rows[i]]] += 1
+        n_hits += 1
+    return n_hits

@@ -1,4 +1,4 @@
-"""Reading single cells of metadata columns that lie in many places."""
+"""Reading the metadata of single cells, which lies in many places."""
 
 from __future__ import annotations
 
@@ -30,3 +30,47 @@ def gather_codes(addresses, itemsizes, map_starts, maps, study, row):
         if code >= 0:
             found[i] = maps[map_starts[s] + code]
     return found
+
+
+@njit(nogil=True, cache=True)
+def renumber_codes(codes):
+    """The codes (>= 0) that occur, ascending, and the codes as places among these (-1 stays)."""
+    used = np.unique(codes[codes >= 0])
+    renumbered = np.full(len(codes), -1, np.int32)
+    for i in range(len(codes)):
+        if codes[i] >= 0:
+            renumbered[i] = np.searchsorted(used, codes[i])
+    return used, renumbered
+
+
+@njit(nogil=True, cache=True)
+def gather_items(addresses, study, row, items):
+    """Copy the values of cells (study[i], row[i]) to ``items`` uint8 (n, itemsize).
+
+    ``addresses`` int64 (n_studies,): where each study keeps its values; of address 0 nothing is copied.
+    """
+    size = items.shape[1]
+    for i in range(len(row)):
+        if addresses[study[i]]:
+            source = view(np.uint64(addresses[study[i]] + row[i] * size), size, np.uint8)
+            for j in range(size):
+                items[i, j] = source[j]
+
+
+@njit(nogil=True, cache=True)
+def gather_text(start_addresses, run_addresses, study, row):
+    """Texts of cells (study[i], row[i]), each with its end mark, as one uint8 run.
+
+    Each study keeps uint32 starts (n_cells + 1,) and the run of its texts.
+    """
+    starts, lengths = np.empty(len(row), np.int64), np.empty(len(row), np.int64)
+    for i in range(len(row)):
+        both = view(np.uint64(start_addresses[study[i]] + 4 * row[i]), 2, np.uint32)
+        starts[i], lengths[i] = both[0], np.int64(both[1]) - np.int64(both[0])
+    run, n = np.empty(lengths.sum(), np.uint8), 0
+    for i in range(len(row)):
+        source = view(np.uint64(run_addresses[study[i]] + starts[i]), lengths[i], np.uint8)
+        for j in range(lengths[i]):
+            run[n + j] = source[j]
+        n += lengths[i]
+    return run

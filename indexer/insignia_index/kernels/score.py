@@ -14,6 +14,7 @@ from insignia_index.format.layout import BITMAP, FULL, LIST
 from insignia_index.kernels.containers import add_bitmap, add_bitmaps, add_full, add_list
 from insignia_index.kernels.expand import GENES
 from insignia_index.kernels.memory import HAS_EXPAND, popcount, prefetch, prefetch_line, view
+from insignia_index.kernels.slots import slot_statistics
 
 #: Columns of a block table.
 WORDS, RANKS, N_WORDS, ENTRIES, CHECKS, N_ENTRIES, PAYLOAD, PAYLOAD_BYTES, N_CELLS, FIRST_ROW = range(10)
@@ -116,23 +117,30 @@ def _add_block(row, counts, found, found_weights, scores, is_half):
         add_list(scores, address, count, found_weights[LIST, i], is_half)
 
 
-@njit(nogil=True)
-def _slot_statistics(scores, codes, statistics):
-    """Sum, sum of squares and maximum of each slot's scores; code -1: the cell is filtered out."""
-    for i in range(len(scores)):
-        slot = codes[i]
-        if slot >= 0:
-            score = np.float64(scores[i])
-            statistics[slot, SUM] += score
-            statistics[slot, SUM_OF_SQUARES] += score * score
-            if score > statistics[slot, MAXIMUM]:
-                statistics[slot, MAXIMUM] = score
+@njit(nogil=True, error_model="numpy", inline="always")
+def _finish_block(sums, divisor, order, order_starts, scores, statistics):
+    """Divide the sums into the block's scores (n_cells,), and take the statistics of its slots.
+
+    ``order_starts`` (n_slots + 1,) into ``order``: the cells of each slot. A cell that is in none is filtered
+    out: its score is NaN, which no comparison selects.
+    """
+    if order_starts[-1] - order_starts[0] == len(scores):
+        for i in range(len(scores)):
+            scores[i] = sums[i] / divisor
+    else:
+        scores[:] = np.nan
+        for i in range(order_starts[0], order_starts[-1]):
+            scores[order[i]] = sums[order[i]] / divisor
+    for slot in range(len(statistics)):
+        total, squares, maximum = slot_statistics(scores, order, order_starts[slot], order_starts[slot + 1])
+        statistics[slot, SUM], statistics[slot, SUM_OF_SQUARES] = total, squares
+        statistics[slot, MAXIMUM] = maximum
 
 
 @njit(nogil=True, error_model="numpy", inline="always")  # Python's checks each division, so it stays scalar
 def _score_blocks(
     table, blocks, genes, weights, divisor, buffer, indices, found, found_weights, no_bits,
-    out, codes, slot_starts, statistics, is_half,
+    out, order, order_starts, slot_starts, statistics, is_half,
 ):  # fmt: skip
     # A pipeline: what a block needs is asked for while earlier blocks are worked on, so that the latency of
     # memory is paid once and not at each of a gene's four random reads (directory, rank, entry, container).
@@ -155,13 +163,10 @@ def _score_blocks(
         row, side = table[b], (step - 1) & 1
         _add_block(row, ready, found[side], found_weights[side], buffer, is_half)
         n_cells, first = row[N_CELLS], row[FIRST_ROW]
-        block_scores = out[first : first + n_cells]
-        for i in range(n_cells):
-            block_scores[i] = buffer[i] / divisor
+        slots = slice(slot_starts[b], slot_starts[b + 1])
+        starts = order_starts[slots.start : slots.stop + 1]
+        _finish_block(buffer, divisor, order, starts, out[first : first + n_cells], statistics[slots])
         buffer[: n_cells + 64] = 0
-        _slot_statistics(
-            block_scores, codes[first : first + n_cells], statistics[slot_starts[b] : slot_starts[b + 1]]
-        )
 
 
 # Two entry points rather than a flag: the compiler drops the other value type's branches from the loops.
@@ -170,30 +175,31 @@ def _score_blocks(
 @njit(nogil=True, cache=True, error_model="numpy")
 def score_blocks_half(
     table, blocks, genes, weights, divisor, buffer, indices, found, found_weights, no_bits,
-    out, codes, slot_starts, statistics,
+    out, order, order_starts, slot_starts, statistics,
 ):  # fmt: skip
     """Score the blocks listed in ``blocks`` (indices into ``table``).
 
     genes (n,) int64 and weights (n,) run in parallel, in gene order; ``divisor`` turns the sum into the
     aggregate. ``buffer`` (BUFFER_CELLS,) must come in as zeros and is left so. ``indices`` int64 (2, n),
     ``found`` int64 (2, 3, n + GENES, 2) and ``found_weights`` (2, 3, n + GENES) are room to work in;
-    ``no_bits``: address of an empty bitmap. Writes each cell's score at its row of ``out`` (n_cells of the
-    atlas,), and the statistics of its block's slots (rows slot_starts[b]:slot_starts[b + 1] of
-    ``statistics``; a maximum comes in as -inf).
+    ``no_bits``: address of an empty bitmap. ``order`` uint16 and ``order_starts`` int64 (n_slots + 1,): the
+    cells of every slot, as `sort_by_slot` writes them. Writes each cell's score at its row of ``out`` (n_cells
+    of the atlas,), NaN if it is filtered out, and the statistics of its block's slots (rows
+    slot_starts[b]:slot_starts[b + 1] of ``statistics``; a slot without cells: 0, 0, -inf).
     """
     _score_blocks(
         table, blocks, genes, weights, divisor, buffer, indices, found, found_weights, no_bits,
-        out, codes, slot_starts, statistics, True,
+        out, order, order_starts, slot_starts, statistics, True,
     )  # fmt: skip
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def score_blocks_single(
     table, blocks, genes, weights, divisor, buffer, indices, found, found_weights, no_bits,
-    out, codes, slot_starts, statistics,
+    out, order, order_starts, slot_starts, statistics,
 ):  # fmt: skip
     """As `score_blocks_half`, for float32 values and float64 scores."""
     _score_blocks(
         table, blocks, genes, weights, divisor, buffer, indices, found, found_weights, no_bits,
-        out, codes, slot_starts, statistics, False,
+        out, order, order_starts, slot_starts, statistics, False,
     )  # fmt: skip

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from insignia_index.cancel import CancelToken
-from insignia_index.search.cells import Places
-from insignia_index.search.finalise import Units, count_hits, group_quantiles
+from insignia_index.search.cells import cell_table, places
+from insignia_index.search.finalise import Units, group_quantiles
 from insignia_index.search.grouping import Grouping
 from insignia_index.search.plan import Groupings, Query, plan_query
 from insignia_index.search.scoring import Work, score_all, score_dtype
@@ -64,19 +64,18 @@ def search(
     scores = session.buffers.take("scores", snapshot.n_cells, score_dtype(session.value_bits))
     statistics = score_all(work, query, session.value_bits, scores)
     selection = select(work, scores, statistics, request.hits, request.k)
-    slot_hits = count_hits(snapshot, grouping, selection.hit_rows)
-    units = Units(grouping, statistics, slot_hits, query.measured)
+    units = Units(grouping, statistics, selection.slot_hits, query.measured, request.min_cells)
     quantiles = group_quantiles(snapshot, grouping, scores) if request.quantiles else None
     session.buffers.give("scores", scores)
-    cells = Places.of_rows(snapshot, selection.top_rows).table(selection.top_scores)
-    groups = units.group_table(request.min_cells, quantiles)
+    cells = cell_table(snapshot, *places(snapshot, selection.top_rows), selection.top_scores)
+    groups = units.group_table(quantiles)
     samples = units.sample_table()
     return SearchResult(
         engine=NAME,
         aggregate=request.aggregate,
         hits=str(request.hits),
         n_cells=grouping.n_cells,
-        n_hits=len(selection.hit_rows),
+        n_hits=selection.n_hits,
         cutoff=selection.cutoff,
         elapsed_ms=1000 * (time.perf_counter() - started),
         genes=query.report,
@@ -116,11 +115,10 @@ def _chunks(
 def _chunk(
     snapshot: Snapshot, grouping: Grouping, block: int, out: npt.NDArray[Any], cell_ids: bool
 ) -> ScoreChunk:
-    start, stop = snapshot.block_starts[block], snapshot.block_starts[block + 1]
-    rows = start + np.flatnonzero(grouping.codes[start:stop] >= 0)
+    rows = snapshot.block_starts[block] + grouping.block_cells(block)
     study = int(snapshot.block_study[block])
     local = rows - snapshot.study_starts[study]
-    names = snapshot.cell_ids(study) if cell_ids else None
+    names = snapshot.cell_ids.of(study) if cell_ids else None
     return ScoreChunk(
         study=snapshot.studies[study].study,
         rows=local,

@@ -1,4 +1,4 @@
-"""From slot statistics and selected rows to the tables of an answer."""
+"""From slot statistics and hits to the tables of an answer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from insignia_index.kernels.collect import count_slots
-from insignia_index.kernels.summarise import group_totals, replicate_summary, unit_totals
+from insignia_index.kernels.summarise import (
+    CELLS,
+    FRACTION,
+    HITS,
+    LARGEST,
+    LEAST_MEASURED,
+    MEAN,
+    SAMPLE_MEAN,
+    SAMPLE_MEDIAN,
+    SAMPLES,
+    SD,
+    summarise,
+)
 from insignia_index.search.grouping import Grouping
 from insignia_index.snapshot import Snapshot
 from insignia_model.table import Column, Table
@@ -17,101 +28,68 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-def count_hits(snapshot: Snapshot, grouping: Grouping, hit_rows: Ints) -> Ints:
-    """Hits of every slot, int64 (n_slots,)."""
-    counts = np.zeros(len(grouping.slot_unit), np.int64)
-    count_slots(hit_rows, snapshot.block_starts, grouping.codes, grouping.slot_starts, counts)
-    return counts
-
-
 class Units:
     """Totals of every unit, and what they give for samples and groups.
 
-    ``slot_hits`` int64 (n_slots,), ``statistics`` float64 (n_slots, 3) as `score_all` returns them;
-    ``measured`` int64 (n_studies,).
+    ``statistics`` float64 (n_slots, 3) as `score_all` returns them; ``slot_hits`` int64 (n_slots,);
+    ``measured`` int64 (n_studies,); units below ``min_cells`` are no replicate.
     """
 
-    def __init__(self, grouping: Grouping, statistics: Floats, slot_hits: Ints, measured: Ints) -> None:
-        self.grouping = grouping
-        totals = unit_totals(
-            grouping.slot_unit, grouping.slot_cells, slot_hits, statistics, len(grouping.unit_group)
-        )
-        self.n_cells, self.n_hits, self.sum = totals[:3]
-        groups = group_totals(grouping.unit_group, grouping.unit_study, *totals, measured, grouping.n_groups)
-        self.group_cells, self.group_hits, self.group_sum, self.group_squares = groups[:4]
-        self.group_max, self.n_genes_measured = groups[4:]
-        #: groups with a cell that passes, highest hit fraction first, then most cells
-        present = np.flatnonzero(self.group_cells)
-        fraction = self.group_hits[present] / self.group_cells[present]
-        self.order = present[np.lexsort((-self.group_cells[present], -fraction))]
-
-    def group_table(self, min_cells: int, quantiles: Floats | None) -> Table:
-        """One row per group; ``quantiles`` float64 (n_groups, 2): median and p90, if asked for."""
-        grouping, order = self.grouping, self.order
-        n_samples, sample_mean, sample_median = replicate_summary(
-            grouping.unit_group,
-            grouping.unit_is_named,
-            self.n_cells,
-            self.n_hits,
-            min_cells,
+    def __init__(
+        self, grouping: Grouping, statistics: Floats, slot_hits: Ints, measured: Ints, min_cells: int
+    ) -> None:
+        self._grouping = grouping
+        self._groups, self._group_counts, self._group_figures, *units = summarise(
+            grouping.slot_unit, grouping.slot_cells, slot_hits, statistics,
+            grouping.unit_group, grouping.unit_study, grouping.unit_is_named, measured, min_cells,
             grouping.n_groups,
-        )
-        n_cells, n_hits = self.group_cells[order], self.group_hits[order]
-        mean = self.group_sum[order] / n_cells
-        squares = np.maximum(self.group_squares[order] - n_cells * mean * mean, 0)
-        # of one cell there is no standard deviation
-        sd = np.sqrt(squares / np.where(n_cells > 1, n_cells - 1, np.nan))
-        columns = self._keys(order) | {
-            "n_cells": Column.integers(n_cells),
-            "n_hits": Column.integers(n_hits),
-            "hit_fraction": Column.numbers(n_hits / n_cells),
-            "mean": Column.numbers(mean),
-            "sd": Column.numbers(sd),
-            "max": Column.numbers(self.group_max[order]),
-        }
+        )  # fmt: skip
+        self._units, self._counts, self._figures = units
+
+    def group_table(self, quantiles: Floats | None) -> Table:
+        """One row per group; ``quantiles`` float64 (n_groups, 2): median and p90, if asked for."""
+        counts, figures = self._group_counts, self._group_figures
+        columns = self._keys(self._groups)
+        columns["n_cells"] = Column("integer", counts[CELLS])
+        columns["n_hits"] = Column("integer", counts[HITS])
+        columns["hit_fraction"] = Column("number", figures[FRACTION])
+        columns["mean"] = Column("number", figures[MEAN])
+        columns["sd"] = Column("number", figures[SD])
+        columns["max"] = Column("number", figures[LARGEST])
         if quantiles is not None:
-            columns["median"] = Column.numbers(quantiles[order, 0])
-            columns["p90"] = Column.numbers(quantiles[order, 1])
-        columns["n_samples"] = Column.integers(n_samples[order])
-        columns["sample_hit_fraction_mean"] = Column.numbers(sample_mean[order])
-        columns["sample_hit_fraction_median"] = Column.numbers(sample_median[order])
-        columns["n_genes_measured"] = Column.integers(self.n_genes_measured[order])
+            columns["median"] = Column("number", quantiles[self._groups, 0])
+            columns["p90"] = Column("number", quantiles[self._groups, 1])
+        columns["n_samples"] = Column("integer", counts[SAMPLES])
+        columns["sample_hit_fraction_mean"] = Column("number", figures[SAMPLE_MEAN])
+        columns["sample_hit_fraction_median"] = Column("number", figures[SAMPLE_MEDIAN])
+        columns["n_genes_measured"] = Column("integer", counts[LEAST_MEASURED])
         return Table(columns)
 
     def sample_table(self) -> Table:
         """One row per unit with a cell that passes, in the order of the groups, then of study and sample."""
-        grouping = self.grouping
-        place = np.empty(grouping.n_groups, np.int64)
-        place[self.order] = np.arange(len(self.order))
-        units = np.flatnonzero(self.n_cells)
-        units = units[np.argsort(place[grouping.unit_group[units]], kind="stable")]
-        n_cells, n_hits = self.n_cells[units], self.n_hits[units]
-        columns = self._keys(grouping.unit_group[units])
+        columns = self._keys(self._grouping.unit_group[self._units])
         # a group_by field of the same name says the same
-        columns |= {
-            name: column.take(units) for name, column in grouping.unit_names.items() if name not in columns
-        }
-        columns["n_cells"] = Column.integers(n_cells)
-        columns["n_hits"] = Column.integers(n_hits)
-        columns["hit_fraction"] = Column.numbers(n_hits / n_cells)
-        columns["mean"] = Column.numbers(self.sum[units] / n_cells)
+        for name, column in self._grouping.unit_names.items():
+            columns.setdefault(name, column.take(self._units))
+        columns["n_cells"] = Column("integer", self._counts[CELLS])
+        columns["n_hits"] = Column("integer", self._counts[HITS])
+        columns["hit_fraction"] = Column("number", self._figures[FRACTION])
+        columns["mean"] = Column("number", self._figures[MEAN])
         return Table(columns)
 
     def _keys(self, groups: Ints) -> dict[str, Column]:
-        return {field: column.take(groups) for field, column in self.grouping.group_keys.items()}
+        return {field: column.take(groups) for field, column in self._grouping.group_keys.items()}
 
 
 def group_quantiles(snapshot: Snapshot, grouping: Grouping, scores: npt.NDArray[Any]) -> Floats:
     """Median and 90th percentile of the scores of every group, float64 (n_groups, 2)."""
-    rows = np.flatnonzero(grouping.codes >= 0)
-    block = np.searchsorted(snapshot.block_starts, rows, side="right") - 1
-    slot = grouping.slot_starts[block] + grouping.codes[rows]
-    group = grouping.unit_group[grouping.slot_unit[slot]]
-    order = np.argsort(group, kind="stable")
+    slot_block = np.repeat(np.arange(len(snapshot.table)), np.diff(grouping.slot_starts))
+    rows = np.repeat(snapshot.block_starts[slot_block], grouping.slot_cells) + grouping.order
+    group = np.repeat(grouping.unit_group[grouping.slot_unit], grouping.slot_cells)
+    by_group = scores[rows[np.argsort(group, kind="stable")]].astype(np.float64)
     counts = np.bincount(group, minlength=grouping.n_groups)
     found = np.full((grouping.n_groups, 2), np.nan)
-    parts = np.split(scores[rows[order]].astype(np.float64), np.cumsum(counts)[:-1])
-    for i, part in enumerate(parts):
+    for i, part in enumerate(np.split(by_group, np.cumsum(counts)[:-1])):
         if len(part):
             found[i] = np.quantile(part, (0.5, 0.9))
     return found

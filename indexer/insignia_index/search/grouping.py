@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from insignia_index.kernels.collect import count_codes
+from insignia_index.kernels.slots import sort_by_slot
 from insignia_index.search.filters import check_fields, study_mask
 from insignia_index.snapshot import Snapshot
 from insignia_model.condition import Condition
@@ -26,44 +26,50 @@ Ints = npt.NDArray[np.int64]
 class Grouping:
     """Cells of a snapshot by slot, slots by unit, units by group.
 
-    ``codes`` int32 (n_cells,): slot of a cell within its block, -1 if it is filtered out.
+    ``codes`` uint16 (n_cells,): slot of a cell within its block, whether or not the cell passes.
+    ``order`` uint16 (n_cells that pass,): the cells of each block, by their place in it, sorted by slot;
+    ``order_starts`` int64 (n_slots + 1,): where each slot's begin.
     ``slot_starts`` int64 (n_blocks + 1,), ``slot_unit`` and ``slot_cells`` int64 (n_slots,).
-    ``unit_group``, ``unit_study`` int64 (n_units,); ``unit_names``: columns study and sample (n_units).
+    ``unit_group``, ``unit_study`` int64 (n_units,); ``unit_names``: columns study and sample (n_units);
+    ``unit_is_named`` bool (n_units,): its cells say their sample.
     ``group_keys``: a column (n_groups) per ``group_by`` field. ``blocks``: those with a cell that passes.
     """
 
-    codes: npt.NDArray[np.int32]
+    codes: npt.NDArray[np.uint16]
+    order: npt.NDArray[np.uint16]
+    order_starts: Ints
     slot_starts: Ints
     slot_unit: Ints
     slot_cells: Ints
     unit_group: Ints
     unit_study: Ints
     unit_names: dict[str, Column]
+    unit_is_named: npt.NDArray[np.bool_]
     group_keys: dict[str, Column]
     n_groups: int
     blocks: Ints
 
     @property
-    def unit_is_named(self) -> npt.NDArray[np.bool_]:
-        """Units whose cells say their sample, bool (n_units,)."""
-        return np.asarray(self.unit_names["sample"].values >= 0)
-
-    @property
     def n_cells(self) -> int:
         """Cells that pass the filter."""
-        return int(self.slot_cells.sum())
+        return len(self.order)
 
     @property
     def size_bytes(self) -> int:
-        """Bytes held, nearly all of them codes."""
-        return self.codes.nbytes
+        """Bytes held, nearly all of them for cells."""
+        return self.codes.nbytes + self.order.nbytes
+
+    def block_cells(self, block: int) -> npt.NDArray[np.uint16]:
+        """Cells of a block that pass, ascending."""
+        first, stop = self.slot_starts[block], self.slot_starts[block + 1]
+        return np.sort(self.order[self.order_starts[first] : self.order_starts[stop]])
 
 
 def group_cells(snapshot: Snapshot, group_by: tuple[str, ...]) -> Grouping:
     """Grouping of all cells by the values of the fields."""
     check_fields(snapshot, group_by)
     groups: dict[tuple[Any, ...], int] = {}
-    codes = np.empty(snapshot.n_cells, np.int32)
+    codes = np.empty(snapshot.n_cells, np.uint16)
     slot_unit: list[Ints] = []
     n_slots = np.zeros(len(snapshot.table), np.int64)
     units: list[tuple[int, int, str | None]] = []
@@ -82,6 +88,8 @@ def group_cells(snapshot: Snapshot, group_by: tuple[str, ...]) -> Grouping:
     slot_starts = np.concatenate([[0], np.cumsum(n_slots)])
     grouping = Grouping(
         codes=codes,
+        order=np.empty(0, np.uint16),
+        order_starts=np.empty(0, np.int64),
         slot_starts=slot_starts,
         slot_unit=np.concatenate([np.empty(0, np.int64), *slot_unit]),
         slot_cells=np.empty(0, np.int64),
@@ -91,11 +99,12 @@ def group_cells(snapshot: Snapshot, group_by: tuple[str, ...]) -> Grouping:
             "study": Column.text([snapshot.studies[unit[1]].study for unit in units]),
             "sample": Column.text([unit[2] for unit in units]),
         },
+        unit_is_named=np.array([unit[2] is not None for unit in units], np.bool_),
         group_keys={field: Column.of([key[i] for key in groups]) for i, field in enumerate(group_by)},
         n_groups=len(groups),
         blocks=np.arange(len(snapshot.table)),
     )
-    return _counted(snapshot, grouping)
+    return _passing(snapshot, grouping, np.ones(snapshot.n_cells, np.bool_))
 
 
 def filtered(
@@ -105,27 +114,27 @@ def filtered(
     check_fields(snapshot, tuple(condition.field for condition in where))
     if not where and measured.all():
         return grouping
-    codes = grouping.codes.copy()
+    passes = np.ones(snapshot.n_cells, np.bool_)
     for study in range(len(snapshot.studies)):
-        rows = codes[snapshot.study_starts[study] : snapshot.study_starts[study + 1]]
+        rows = slice(snapshot.study_starts[study], snapshot.study_starts[study + 1])
         if not measured[study]:
-            rows[:] = -1
+            passes[rows] = False
         elif (mask := study_mask(snapshot, study, where)) is not None:
-            rows[~mask] = -1
-    return _counted(snapshot, replace(grouping, codes=codes))
+            passes[rows] = mask
+    return _passing(snapshot, grouping, passes)
 
 
-def _counted(snapshot: Snapshot, grouping: Grouping) -> Grouping:
-    starts, slots = snapshot.block_starts, grouping.slot_starts
-    counts = [
-        count_codes(grouping.codes[starts[b] : starts[b + 1]], slots[b + 1] - slots[b])
-        for b in range(len(snapshot.table))
-    ]
-    used = np.array([c.any() for c in counts], np.bool_)
+def _passing(snapshot: Snapshot, grouping: Grouping, passes: npt.NDArray[np.bool_]) -> Grouping:
+    """The grouping of the cells that pass, bool (n_cells,)."""
+    order = np.empty(np.count_nonzero(passes), np.uint16)
+    starts = np.zeros(len(grouping.slot_unit) + 1, np.int64)
+    sort_by_slot(grouping.codes, passes, snapshot.block_starts, grouping.slot_starts, order, starts)
     return replace(
         grouping,
-        slot_cells=np.concatenate([np.empty(0, np.int64), *counts]),
-        blocks=np.flatnonzero(used),
+        order=order,
+        order_starts=starts,
+        slot_cells=np.diff(starts),
+        blocks=np.flatnonzero(np.diff(starts[grouping.slot_starts])),
     )
 
 

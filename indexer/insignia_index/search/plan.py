@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -39,25 +40,27 @@ class Query:
 def resolve(snapshot: Snapshot, names: tuple[str, ...]) -> GeneReport:
     """Which names are symbols of the vocabulary."""
     known = snapshot.gene_ids
-    return GeneReport(
-        resolved={name: name for name in names if name in known},
-        missing=tuple(name for name in names if name not in known),
-    )
+    resolved = {name: name for name in names if name in known}
+    missing = () if len(resolved) == len(names) else tuple(name for name in names if name not in known)
+    return GeneReport(resolved, missing)
 
 
 def plan_query(snapshot: Snapshot, signature: Signature, aggregate: str) -> Query:
     """Resolve a signature; raises `NoGeneResolved` if nothing of it, or nothing but zero weights, is left."""
     report = resolve(snapshot, signature.genes)
-    used = [(snapshot.gene_ids[symbol], signature.weights[name]) for name, symbol in report.resolved.items()]
-    used = sorted((gene, weight) for gene, weight in used if weight)
-    if not used:
+    n_resolved, symbols = len(report.resolved), report.resolved.values()
+    gene_ids = np.fromiter(map(snapshot.gene_ids.__getitem__, symbols), np.int64, n_resolved)
+    weights = np.fromiter(map(signature.weights.__getitem__, report.resolved), np.float64, n_resolved)
+    order = gene_ids.argsort()
+    order = order[weights[order] != 0]
+    if not len(order):
         raise NoGeneResolved(report.missing or signature.genes)
-    gene_ids = np.array([gene for gene, _ in used], np.int64)
-    weights = np.array([weight for _, weight in used], np.float64)
+    gene_ids, weights = gene_ids[order], weights[order]
+    largest = float(np.abs(weights).max())
     if aggregate == "mean":
         # the largest to between 1/2 and 1: the same mean, and none that float32 cannot hold
-        weights = np.ldexp(weights, -np.frexp(np.abs(weights).max())[1])
-    elif np.abs(weights).max() > _LARGEST_WEIGHT:
+        weights = np.ldexp(weights, -math.frexp(largest)[1])
+    elif largest > _LARGEST_WEIGHT:
         raise InvalidArgument("aggregate", f"a sum has no weights above {_LARGEST_WEIGHT:g}; use mean")
     return Query(
         gene_ids=gene_ids,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,12 +33,19 @@ class Work:
     cancel: CancelToken
     n_threads: int
 
-    @cached_property
+    @property
     def tasks(self) -> list[npt.NDArray[np.int64]]:
-        """The blocks to visit, in runs of about equal numbers of cells."""
+        """The blocks to visit, in runs of about equal numbers of cells, some for every thread."""
+        return self._runs(self.n_threads)
+
+    @property
+    def large_tasks(self) -> list[npt.NDArray[np.int64]]:
+        """The same in as few runs as there may be: for work that is done before another thread has begun."""
+        return self._runs(1)
+
+    def _runs(self, n_threads: int) -> list[npt.NDArray[np.int64]]:
         blocks = self.grouping.blocks
-        runs = split(self.snapshot.block_cells[blocks], self.n_threads)
-        return [blocks[first:last] for first, last in runs]
+        return [blocks[a:b] for a, b in split(self.snapshot.block_cells[blocks], n_threads)]
 
     def run(self, work: Any, tasks: Any) -> None:
         """Work off the tasks on this search's threads."""
@@ -58,7 +64,7 @@ def score_all(work: Work, query: Query, value_bits: int, out: npt.NDArray[Any]) 
     """
     snapshot, grouping = work.snapshot, work.grouping
     statistics = np.zeros((len(grouping.slot_unit), 3), np.float64)
-    statistics[:, MAXIMUM] = -np.inf
+    statistics[:, MAXIMUM] = -np.inf  # of the slots of blocks that nobody visits
     dtype = score_dtype(value_bits)
     weights = query.weights.astype(dtype)
     score_blocks = score_blocks_half if value_bits == 16 else score_blocks_single
@@ -70,7 +76,7 @@ def score_all(work: Work, query: Query, value_bits: int, out: npt.NDArray[Any]) 
             snapshot.table, blocks, query.gene_ids, weights, dtype(query.divisor), accumulator,
             np.empty((2, len(weights)), np.int64), np.empty((2, 3, room, 2), np.int64),
             np.zeros((2, 3, room), dtype), np.uint64(_NO_BITS.ctypes.data),
-            out, grouping.codes, grouping.slot_starts, statistics,
+            out, grouping.order, grouping.order_starts, grouping.slot_starts, statistics,
         )  # fmt: skip
         work.buffers.give("accumulator", accumulator)
 

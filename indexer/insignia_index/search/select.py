@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from insignia_index.format.layout import BLOCK_CELLS
-from insignia_index.kernels.collect import collect_double, collect_single, sample_scores
+from insignia_index.kernels.collect import best, collect_double, collect_single, count_hits, sampled_bound
 from insignia_index.kernels.order import neighbours, nth_smallest
 from insignia_index.kernels.score import SUM, SUM_OF_SQUARES
 from insignia_index.search.scoring import Work
-from insignia_index.search.tasks import TASK_CELLS
 from insignia_model.hits import HitRule
 
 _SAMPLE = 4096
@@ -28,10 +26,11 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Cut-off (None if no cell passes), rows of the hits ascending, rows and scores of the best."""
+    """Cut-off (None if no cell passes), hits of every slot int64 (n_slots,), rows and scores of the best."""
 
     cutoff: float | None
-    hit_rows: Rows
+    slot_hits: npt.NDArray[np.int64]
+    n_hits: int
     top_rows: Rows
     top_scores: npt.NDArray[Any]
 
@@ -40,33 +39,27 @@ def select(
     work: Work, scores: npt.NDArray[Any], statistics: npt.NDArray[np.float64], rule: HitRule, k: int
 ) -> Selection:
     """Apply the hit rule to all cells that pass, and find the k best of them."""
-    n_cells = work.grouping.n_cells
+    grouping, n_cells = work.grouping, work.grouping.n_cells
+    slot_hits = np.zeros(len(grouping.slot_unit), np.int64)
     if n_cells == 0:
-        return Selection(None, np.empty(0, np.int64), np.empty(0, np.int64), scores[:0])
+        return Selection(None, slot_hits, 0, np.empty(0, np.int64), scores[:0])
     k = min(k, n_cells)
     cutoff = _known_cutoff(rule, statistics, n_cells)
-    needed = max(k, _cells_needed(rule, n_cells))
-    rows, values = _candidates(work, scores, needed, cutoff)
+    room = _Room(work, scores)
+    rows, values = _candidates(work, scores, room, max(k, _cells_needed(rule, n_cells)), cutoff)
     top_rows, top_scores = best(rows, values, k)
+    n_ties = 0
     if rule.kind == "top":
-        hit_rows, hit_scores = best(rows, values, min(int(rule.value), n_cells))
-        return Selection(float(hit_scores[-1]), np.sort(hit_rows), top_rows, top_scores)
-    if cutoff is None:
+        n_best = min(int(rule.value), n_cells)
+        cutoff = float(nth_smallest(values, len(values) - n_best))
+        # the best by definition, and of those that equal the last only as many as there is place for
+        n_ties = n_best - int((values > np.float64(cutoff)).sum())
+    elif cutoff is None:
         cutoff = _interpolated(values, n_cells, _quantile(rule))
-    # np.float64, not float: a Python float would be rounded to float32 before the comparison
-    return Selection(cutoff, rows[values > np.float64(cutoff)], top_rows, top_scores)
-
-
-def best(rows: Rows, values: npt.NDArray[Any], k: int) -> tuple[Rows, npt.NDArray[Any]]:
-    """The k largest of ``values`` (n,) and their ``rows`` (n, ascending), best first. Ties: lower row."""
-    if k == 0:
-        return rows[:0], values[:0]
-    if k < len(values):
-        bound = values.dtype.type(nth_smallest(values, len(values) - k))
-        kept = values >= bound
-        rows, values = rows[kept], values[kept]
-    order = np.lexsort((rows, -values))[:k]
-    return rows[order], values[order]
+    starts, codes, slots = work.snapshot.block_starts, grouping.codes, grouping.slot_starts
+    n_hits = count_hits(rows, values, cutoff, n_ties, starts, codes, slots, slot_hits)
+    room.give_back()
+    return Selection(cutoff, slot_hits, n_hits, top_rows, top_scores)
 
 
 def _quantile(rule: HitRule) -> float:
@@ -104,52 +97,61 @@ def _interpolated(values: npt.NDArray[Any], n_cells: int, quantile: float) -> fl
     return float(lower + step * share if share < 0.5 else upper - step * (1 - share))
 
 
+class _Room:
+    """Borrowed arrays for candidates: rows int64 and values, for every cell of the snapshot."""
+
+    def __init__(self, work: Work, scores: npt.NDArray[Any]) -> None:
+        self._buffers = work.buffers
+        self.rows = work.buffers.take("rows", len(scores), np.int64)
+        self.values = work.buffers.take("values", len(scores), scores.dtype)
+
+    def give_back(self) -> None:
+        """Hand the arrays back."""
+        self._buffers.give("rows", self.rows)
+        self._buffers.give("values", self.values)
+
+
 def _candidates(
-    work: Work, scores: npt.NDArray[Any], needed: int, cutoff: float | None
+    work: Work, scores: npt.NDArray[Any], room: _Room, needed: int, cutoff: float | None
 ) -> tuple[Rows, npt.NDArray[Any]]:
     """Rows ascending and scores of at least the ``needed`` best cells and of all above ``cutoff``."""
     bound = _sampled_bound(work, scores, needed)
     if cutoff is not None:
         bound = min(bound, cutoff)
     if bound > -math.inf:
-        rows, values = _collect(work, scores, bound)
+        rows, values = _collect(work, scores, room, bound)
         if len(rows) >= needed:
             return rows, values
-    return _collect(work, scores, -math.inf)
+    return _collect(work, scores, room, -math.inf)
 
 
 def _sampled_bound(work: Work, scores: npt.NDArray[Any], needed: int) -> float:
-    n_rows, n_cells = len(scores), work.grouping.n_cells
+    grouping, n_cells = work.grouping, work.grouping.n_cells
     if needed == 0:
         return math.inf
     if n_cells < 4 * _SAMPLE or needed > n_cells // 2:
         return -math.inf
     stride = n_cells // _SAMPLE  # so that about _SAMPLE of the cells that pass are met
-    sample = np.empty(n_rows // stride + 1, scores.dtype)
-    sample = sample[: sample_scores(scores, work.grouping.codes, stride // 2, n_rows, stride, sample)]
-    share = needed / n_cells
-    expected = share * len(sample)
-    rank = math.ceil(expected + 4 * math.sqrt(expected * (1 - share)) + 8)
-    if rank >= len(sample):
-        return -math.inf
-    return float(nth_smallest(sample, len(sample) - rank))
+    sample = np.empty(len(scores) // stride + 1, scores.dtype)
+    starts = work.snapshot.block_starts
+    return float(sampled_bound(scores, grouping.blocks, starts, stride, needed / n_cells, sample))
 
 
-def _collect(work: Work, scores: npt.NDArray[Any], bound: float) -> tuple[Rows, npt.NDArray[Any]]:
-    tasks = work.tasks
-    found: list[tuple[Rows, npt.NDArray[Any]]] = [None] * len(tasks)  # type: ignore[list-item]
+def _collect(work: Work, scores: npt.NDArray[Any], room: _Room, bound: float) -> tuple[Rows, npt.NDArray[Any]]:
     starts = work.snapshot.block_starts
     typed_bound = scores.dtype.type(bound)
     collect_rows = collect_single if scores.dtype == np.float32 else collect_double
+    tasks = work.large_tasks
+    found: list[slice] = [slice(0)] * len(tasks)
 
     def collect(i: int) -> None:
-        rows = work.buffers.take("rows", TASK_CELLS + BLOCK_CELLS + 1, np.int64)
-        values = work.buffers.take("values", TASK_CELLS + BLOCK_CELLS + 1, scores.dtype)
-        first, stop = starts[tasks[i][0]], starts[tasks[i][-1] + 1]
-        n = collect_rows(scores, work.grouping.codes, first, stop, typed_bound, rows, values)
-        found[i] = rows[:n].copy(), values[:n].copy()
-        work.buffers.give("rows", rows)
-        work.buffers.give("values", values)
+        # each task at its own place: no copies, unless there are several to put together
+        first = int(starts[tasks[i][0]])
+        rows, values = room.rows[first:], room.values[first:]
+        n = collect_rows(scores, tasks[i], starts, typed_bound, rows, values)
+        found[i] = slice(first, first + n)
 
     work.run(collect, range(len(tasks)))
-    return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
+    if len(found) == 1:
+        return room.rows[found[0]], room.values[found[0]]
+    return np.concatenate([room.rows[f] for f in found]), np.concatenate([room.values[f] for f in found])

@@ -41,6 +41,11 @@ class Threads:
         self, work: Callable[[Any], None], tasks: Sequence[Any], cancel: CancelToken, n_threads: int
     ) -> None:
         """Call ``work`` on every task, in no particular order; raises the first error when all stopped."""
+        if min(n_threads, len(tasks)) <= 1:
+            for task in tasks:
+                cancel.check()
+                work(task)
+            return
         phase = _Phase(work, tasks, cancel)
         for _ in range(min(n_threads, len(tasks)) - 1):
             self._queue.put(phase)
@@ -71,8 +76,6 @@ class _Phase:
         self._n_unfinished = len(tasks)
         self._finished = threading.Event()
         self._error: BaseException | None = None
-        if not tasks:
-            self._finished.set()
 
     def work_off(self) -> None:
         """Take tasks until none is left; after an error the rest is only counted."""
@@ -101,14 +104,14 @@ class _Phase:
 
 def split(weights: npt.NDArray[np.int64], n_threads: int) -> list[tuple[int, int]]:
     """Runs [first, last) of items of about equal weight: enough for the threads, none above TASK_CELLS."""
-    total = int(weights.sum())
-    if total == 0:
-        return []
-    n_tasks = max(-(-total // TASK_CELLS), n_threads * TASKS_PER_THREAD if n_threads > 1 else 1)
     ends = np.cumsum(weights)
-    edges = np.searchsorted(ends, np.linspace(0, total, n_tasks + 1)[1:-1]) + 1
-    cuts = [0, *np.unique(np.clip(edges, 0, len(weights))).tolist(), len(weights)]
-    return [(a, b) for a, b in pairwise(cuts) if a < b]
+    total = int(ends[-1]) if len(ends) else 0
+    n_tasks = max(-(-total // TASK_CELLS), n_threads * TASKS_PER_THREAD if n_threads > 1 else 1)
+    if total == 0 or n_tasks == 1:
+        return [(0, len(weights))] if total else []
+    edges = np.searchsorted(ends, np.arange(1, n_tasks) * (total / n_tasks)) + 1
+    cuts = sorted({0, len(weights), *edges.tolist()})
+    return list(pairwise(cuts))
 
 
 class Buffers:
