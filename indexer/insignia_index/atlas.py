@@ -16,6 +16,7 @@ from insignia_index.catalog.store import Store
 from insignia_index.describe import atlas_info, field_info, study_info
 from insignia_index.search.cells import cell_table
 from insignia_index.search.engine import Session, score_chunks, search
+from insignia_index.search.gene_cache import GENE_CACHE_BYTES, GeneCache
 from insignia_index.search.plan import Groupings, resolve
 from insignia_index.search.tasks import Buffers, Threads
 from insignia_index.snapshot import Snapshot
@@ -35,27 +36,34 @@ class Atlas:
     Open with `Atlas.open`, close with `close` or as a context manager.
     """
 
-    def __init__(self, path: Path, store: Store, threads: Threads) -> None:
+    def __init__(self, path: Path, store: Store, threads: Threads, cache_bytes: int) -> None:
         self.path = path
+        self._cache_bytes = cache_bytes
         self._store = store
         self._threads = threads
         self._refreshing = threading.Lock()
         self._open_session: Session | None = self._new_session(None)
 
     @classmethod
-    def open(cls, path: str | Path, *, threads: int | None = None) -> Self:
-        """Open the atlas directory. ``threads``: at most so many work on one search (default: all cores)."""
+    def open(
+        cls, path: str | Path, *, threads: int | None = None, cache_bytes: int = GENE_CACHE_BYTES
+    ) -> Self:
+        """Open the atlas directory. ``threads``: at most so many work on one search (default: all cores).
+
+        ``cache_bytes``: memory for the postings of genes that were asked for; 0 leaves them all in the files.
+        """
         path = Path(path)
         store = Store(path)
         try:
-            return cls(path, store, Threads(threads))
+            return cls(path, store, Threads(threads), cache_bytes)
         except BaseException:
             store.close()
             raise
 
     def _new_session(self, earlier: Snapshot | None) -> Session:
         snapshot = with_latest(self._store, lambda: Snapshot(self.path, self._store, earlier))
-        return Session(snapshot, Groupings(snapshot), Buffers(), self._threads)
+        genes = GeneCache(snapshot, self._cache_bytes)
+        return Session(snapshot, Groupings(snapshot), genes, Buffers(), self._threads)
 
     def refresh(self) -> bool:
         """Take up a newer revision if there is one; searches that run keep theirs."""
@@ -163,7 +171,7 @@ class Atlas:
 
     def genes(self, names: Iterable[str]) -> GeneReport:
         """What each gene name means to this atlas."""
-        return resolve(self._session.snapshot, tuple(names))
+        return resolve(self._session.snapshot, dict.fromkeys(names))[0]
 
     resolve_genes = genes
 

@@ -22,7 +22,7 @@ from insignia_index.catalog.store import Store
 from insignia_index.format.files import bytes_digest
 from insignia_index.format.reader import Shard
 from insignia_index.kernels.check import FAULTS, check_genes
-from insignia_index.kernels.score import FIRST_ROW, N_CELLS, TABLE_COLUMNS
+from insignia_index.kernels.directory import FIRST_ROW, N_CELLS, TABLE_COLUMNS
 from insignia_model.errors import AtlasCorrupt, StudyNotFound
 from insignia_model.table import Column
 

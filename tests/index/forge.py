@@ -11,7 +11,8 @@ import numpy as np
 from insignia_index.catalog.records import catalog_digest
 from insignia_index.format.files import bytes_digest, file_digest
 from insignia_index.format.layout import BLOCK, HEAD, aligned, directory_bytes, n_words
-from insignia_index.kernels.check import checksum, container_size, entry_seed
+from insignia_index.kernels.check import checksum, entry_seed
+from insignia_index.kernels.directory import container_size
 
 Records = dict[str, Any]
 

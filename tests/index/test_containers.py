@@ -14,7 +14,7 @@ from insignia_index.catalog.catalog import open_catalog
 from insignia_index.catalog.store import Store
 from insignia_index.format.layout import BITMAP, FULL, LIST
 from insignia_index.format.reader import Shard
-from insignia_index.kernels.score import ENTRIES, N_ENTRIES, PAYLOAD_BYTES
+from insignia_index.kernels.directory import ENTRIES, N_ENTRIES, PAYLOAD_BYTES
 
 from .made import Study, blocks_of, build, study
 from .oracle import Oracle

@@ -8,6 +8,7 @@ from numba import njit
 
 from insignia_index.format.layout import BITMAP, FULL, LIST, container_bytes
 from insignia_index.kernels import check, containers, memory, transpose
+from insignia_index.kernels.directory import container_size
 from insignia_index.kernels.expand import GENES
 
 EVERY_HALF = np.arange(65_536, dtype=np.uint16)
@@ -130,7 +131,7 @@ def test_containers_have_the_size_that_the_format_says() -> None:
             for count in {1, n_cells // 2 + 1, n_cells}:
                 for value_bytes in (2, 4):
                     expected = container_bytes(kind, count, n_cells, value_bytes)
-                    assert check.container_size(kind, count, n_cells, value_bytes) == expected
+                    assert container_size(kind, count, n_cells, value_bytes) == expected
 
 
 @given(seed=st.integers(0, 2**32))

@@ -22,7 +22,7 @@ from insignia_index.format.layout import (
     directory_bytes,
     n_words,
 )
-from insignia_index.kernels.score import (
+from insignia_index.kernels.directory import (
     CHECKS,
     ENTRIES,
     FIRST_ROW,

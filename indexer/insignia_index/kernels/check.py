@@ -10,16 +10,20 @@ import numpy as np
 from numba import njit
 
 from insignia_index.format.layout import BITMAP, FULL, LIST
-from insignia_index.kernels.memory import popcount, view
-from insignia_index.kernels.score import (
+from insignia_index.kernels.directory import (
     CHECKS,
     ENTRIES,
     N_CELLS,
     N_ENTRIES,
     PAYLOAD,
     PAYLOAD_BYTES,
+    container_size,
+    entry_count,
     entry_index,
+    entry_kind,
+    entry_offset,
 )
+from insignia_index.kernels.memory import popcount, view
 
 #: What `check_genes` found: 0 all well, else the first fault.
 FAULTS = (
@@ -53,18 +57,6 @@ def entry_seed(gene, entry):
     low, high = entry & np.uint64(0xFFFFFFFF), entry >> np.uint64(32)
     mixed = low * np.uint64(0x9E3779B1) + high * np.uint64(0x85EBCA77) + np.uint64(2 * gene + 1)
     return np.uint32(mixed & np.uint64(0xFFFFFFFF))
-
-
-@njit(nogil=True, cache=True)
-def container_size(kind, count, n_cells, value_bytes):
-    """Same as `insignia_index.format.layout.container_bytes`."""
-    if kind == LIST:
-        size = count * (2 + value_bytes)
-    elif kind == BITMAP:
-        size = (n_cells + 31) // 32 * 4 + count * value_bytes
-    else:
-        size = n_cells * value_bytes
-    return (size + 3) // 4 * 4
 
 
 @njit(nogil=True)
@@ -113,9 +105,7 @@ def _check_container(row, gene, value_bytes):
     if index >= row[N_ENTRIES]:
         return 1
     entry = view(np.uint64(row[ENTRIES]), row[N_ENTRIES], np.uint64)[index]
-    count = np.int64(entry & np.uint64(0xFFFF)) + 1
-    kind = np.int64((entry >> np.uint64(16)) & np.uint64(3))
-    offset = np.int64((entry >> np.uint64(26)) << np.uint64(2))
+    count, kind, offset = entry_count(entry), entry_kind(entry), entry_offset(entry)
     n_cells = row[N_CELLS]
     if kind > FULL:
         return 2

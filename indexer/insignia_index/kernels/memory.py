@@ -157,11 +157,33 @@ def _bits_of_double(typing_context, value):
 
 
 @njit(inline="always")
-def order_key(value):
-    """uint64 that orders as the float64 does (-0.0 just below 0.0; no NaN)."""
+def order_key_single(value):
+    """uint32 that orders as the float32 does (-0.0 just below 0.0; no NaN)."""
+    bits = _bits_of_float(value)
+    # all bits of a negative number are inverted, of another only the sign
+    return bits ^ (np.uint32(np.int32(bits) >> np.int32(31)) | np.uint32(1 << 31))
+
+
+@njit(inline="always")
+def order_key_double(value):
+    """As `order_key_single`, uint64 for float64."""
     bits = _bits_of_double(value)
-    sign = np.uint64(1) << np.uint64(63)
-    return ~bits if bits & sign else bits | sign
+    return bits ^ (np.uint64(np.int64(bits) >> np.int64(63)) | np.uint64(1 << 63))
+
+
+@intrinsic
+def value_of_key(typing_context, key):
+    """The float32 or float64 that has this `order_key_single` (uint32) or `order_key_double` (uint64)."""
+    element = ir.FloatType() if key.bitwidth == 32 else ir.DoubleType()
+
+    def generate(context, builder, signature, args):
+        bits = args[0]
+        is_negative = builder.icmp_signed(">=", bits, bits.type(0))
+        sign = bits.type(1 << (bits.type.width - 1))
+        kept = builder.select(is_negative, builder.not_(bits), builder.xor(bits, sign))
+        return builder.bitcast(kept, element)
+
+    return (types.float32 if key.bitwidth == 32 else types.float64)(key), generate
 
 
 @intrinsic

@@ -3,41 +3,70 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 
-from insignia_index.kernels.memory import order_key
+from insignia_index.kernels.memory import order_key_double, order_key_single, value_of_key
 
-_DIGIT_BITS = 11
-_DIGITS = 1 << _DIGIT_BITS
+#: Parts of a range that a pass tells apart.
+_DIGITS = 2048
+
+
+def _order_keys(values):
+    """Unsigned integers of the width of the values that order as these do."""
+    raise NotImplementedError  # numba alone calls it
+
+
+@overload(_order_keys)
+def _order_keys_of(values):
+    if values.dtype is types.float32:
+
+        def of_single(values):
+            keys = np.empty(len(values), np.uint32)
+            for i in range(len(values)):
+                keys[i] = order_key_single(values[i])
+            return keys
+
+        return of_single
+
+    def of_double(values):
+        keys = np.empty(len(values), np.uint64)
+        for i in range(len(values)):
+            keys[i] = order_key_double(values[i])
+        return keys
+
+    return of_double
 
 
 @njit(nogil=True, cache=True)
 def nth_smallest(values, n):
     """Value of rank ``n`` (from 0) of ``values`` (float32 or float64, no NaN), as float64."""
-    # float64 keys keep the order of float32 values
-    keys = np.empty(len(values), np.uint64)
-    for i in range(len(values)):
-        keys[i] = order_key(np.float64(values[i]))
-    index = np.arange(len(values))
-    n_left, shift = len(values), 64
+    keys = _order_keys(values)
+    unsigned = keys.dtype.type
+    low, high, n_left = keys.min(), keys.max(), len(values)
     counts = np.empty(_DIGITS, np.int64)
-    while shift > 0 and n_left > 1:
-        shift = max(0, shift - _DIGIT_BITS)
+    # each pass keeps the values of one of the parts of what range is left; equal parts of the range itself, not
+    # of all numbers, or most values would be in a few
+    while low < high:
+        shift = 0
+        while (high - low) >> unsigned(shift) >= unsigned(_DIGITS):
+            shift += 1
         counts[:] = 0
         for i in range(n_left):
-            counts[(keys[i] >> np.uint64(shift)) & np.uint64(_DIGITS - 1)] += 1
+            counts[np.int64((keys[i] - low) >> unsigned(shift))] += 1
         digit = 0
         while n >= counts[digit]:
             n -= counts[digit]
             digit += 1
-        if counts[digit] == n_left:
-            continue
         n_kept = 0
         for i in range(n_left):
-            keys[n_kept], index[n_kept] = keys[i], index[i]
-            n_kept += (keys[i] >> np.uint64(shift)) & np.uint64(_DIGITS - 1) == np.uint64(digit)
+            key = keys[i]
+            keys[n_kept] = key
+            n_kept += np.int64((key - low) >> unsigned(shift)) == digit
         n_left = n_kept
-    return np.float64(values[index[0]])
+        low = unsigned(low + (unsigned(digit) << unsigned(shift)))
+        high = unsigned(low + min(high - low, (unsigned(1) << unsigned(shift)) - unsigned(1)))
+    return np.float64(value_of_key(low))
 
 
 @njit(nogil=True, cache=True)

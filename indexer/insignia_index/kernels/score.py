@@ -1,8 +1,7 @@
 """Scores of all cells of a run of blocks, and the first statistics of their groups, in one pass.
 
-A *block table* is int64 (n_blocks, TABLE_COLUMNS): the addresses and sizes of each block, see
-`insignia_index.format.reader`. Everything that a kernel dereferences was checked when the shard was
-opened, or by `kernels.check` when the gene was first asked for.
+Everything that a kernel dereferences was checked when the shard was opened, or by `kernels.check` when
+the gene was first asked for.
 """
 
 from __future__ import annotations
@@ -12,13 +11,19 @@ from numba import njit
 
 from insignia_index.format.layout import BITMAP, FULL, LIST
 from insignia_index.kernels.containers import add_bitmap, add_bitmaps, add_full, add_list
+from insignia_index.kernels.directory import (
+    FIRST_ROW,
+    N_CELLS,
+    NO_KIND,
+    PAYLOAD,
+    entry_count,
+    entry_exponent,
+    entry_kind,
+    entry_offset,
+)
 from insignia_index.kernels.expand import GENES
-from insignia_index.kernels.memory import HAS_EXPAND, popcount, prefetch, prefetch_line, view
+from insignia_index.kernels.memory import HAS_EXPAND, prefetch, view
 from insignia_index.kernels.slots import slot_statistics
-
-#: Columns of a block table.
-WORDS, RANKS, N_WORDS, ENTRIES, CHECKS, N_ENTRIES, PAYLOAD, PAYLOAD_BYTES, N_CELLS, FIRST_ROW = range(10)
-TABLE_COLUMNS = 10
 
 #: 2**-exponent for each exponent + 128 of a directory entry.
 SCALES = 2.0 ** -(np.arange(256.0) - 128)
@@ -30,57 +35,23 @@ PREFETCH_BYTES = 1024
 SUM, SUM_OF_SQUARES, MAXIMUM = range(3)
 
 
-@njit(nogil=True, inline="always")
-def entry_index(row, gene):
-    """Index of a gene's entry in the block whose table row is given; -1 if the block has no posting of it."""
-    word_index = gene >> 6
-    if word_index >= row[N_WORDS]:
-        return -1
-    word = view(np.uint64(row[WORDS]), row[N_WORDS], np.uint64)[word_index]
-    bit = np.uint64(1) << np.uint64(gene & 63)
-    if not word & bit:
-        return -1
-    rank = view(np.uint64(row[RANKS]), row[N_WORDS], np.uint32)[word_index]
-    return np.int64(rank) + popcount(word & (bit - np.uint64(1)))
-
-
 @njit(nogil=True)
-def _expect_directory(row, genes):
-    """Prefetch what `entry_index` will read of a block."""
-    for gene in genes:
-        word = np.uint64(gene >> 6)
-        prefetch_line(np.uint64(row[WORDS]) + np.uint64(8) * word)
-        prefetch_line(np.uint64(row[RANKS]) + np.uint64(4) * word)
-
-
-@njit(nogil=True)
-def _find_entries(row, genes, indices):
-    """Write the genes' entry indices to ``indices`` (n_genes,), and prefetch the entries."""
-    for g in range(len(genes)):
-        index = entry_index(row, genes[g])
-        indices[g] = index
-        if index >= 0:
-            prefetch_line(np.uint64(row[ENTRIES]) + np.uint64(8 * index))
-
-
-@njit(nogil=True)
-def _find_containers(row, indices, weights, no_bits, found, found_weights):
+def _find_containers(row, block, entries, payloads, weights, no_bits, found, found_weights):
     """Sort a block's containers of the genes by kind, and prefetch their beginnings.
 
-    ``indices`` int64 (n_genes,): the genes' entries, -1 for none. ``found`` int64 (3, n_genes + GENES, 2):
+    ``entries`` and ``payloads`` (n_genes,): see `score_blocks_half`. ``found`` int64 (3, n_genes + GENES, 2):
     address and count by kind; ``found_weights`` (3, n_genes + GENES).
     Returns the number of lists, bitmaps and full columns. Bitmaps are filled up to a multiple of GENES with
     empty ones at ``no_bits``, which add 0.
     """
     n_lists, n_bitmaps, n_full = 0, 0, 0
-    entries = view(np.uint64(row[ENTRIES]), row[N_ENTRIES], np.uint64)
-    for g in range(len(indices)):
-        if indices[g] < 0:
+    for g in range(len(entries)):
+        entry = view(entries[g], block + 1, np.uint64)[block]
+        kind = entry_kind(entry)
+        if kind == NO_KIND:
             continue
-        entry = entries[indices[g]]
-        kind = np.int64((entry >> np.uint64(16)) & np.uint64(3))
-        address = row[PAYLOAD] + np.int64((entry >> np.uint64(26)) << np.uint64(2))
-        count = np.int64(entry & np.uint64(0xFFFF)) + 1
+        address = (np.int64(payloads[g]) if payloads[g] else row[PAYLOAD]) + entry_offset(entry)
+        count = entry_count(entry)
         if kind == LIST:
             at = n_lists
             n_lists += 1
@@ -92,7 +63,7 @@ def _find_containers(row, indices, weights, no_bits, found, found_weights):
             n_full += 1
         found[kind, at, 0], found[kind, at, 1] = address, count
         # a power of two: the product with a stored value is the product with the value itself
-        found_weights[kind, at] = weights[g] * SCALES[np.int64((entry >> np.uint64(18)) & np.uint64(0xFF))]
+        found_weights[kind, at] = weights[g] * SCALES[entry_exponent(entry)]
         prefetch(np.uint64(address), min(PREFETCH_BYTES, row[N_CELLS] // 8 + 2 * count))
     for at in range(n_bitmaps, (n_bitmaps + GENES - 1) // GENES * GENES):
         found[BITMAP, at, 0], found_weights[BITMAP, at] = np.int64(no_bits), 0
@@ -139,28 +110,23 @@ def _finish_block(sums, divisor, order, order_starts, scores, statistics):
 
 @njit(nogil=True, error_model="numpy", inline="always")  # Python's checks each division, so it stays scalar
 def _score_blocks(
-    table, blocks, genes, weights, divisor, buffer, indices, found, found_weights, no_bits,
+    table, blocks, entries, payloads, weights, divisor, buffer, found, found_weights, no_bits,
     out, order, order_starts, slot_starts, statistics, is_half,
 ):  # fmt: skip
-    # A pipeline: what a block needs is asked for while earlier blocks are worked on, so that the latency of
-    # memory is paid once and not at each of a gene's four random reads (directory, rank, entry, container).
+    # The containers of the next block are asked for while this one is worked on.
     n_blocks = len(blocks)
     counts = (0, 0, 0)
-    for step in range(n_blocks + 3):
-        if step < n_blocks:
-            _expect_directory(table[blocks[step]], genes)
-        if 1 <= step <= n_blocks:
-            _find_entries(table[blocks[step - 1]], genes, indices[step & 1])
+    for step in range(n_blocks + 1):
         ready = counts
-        if 2 <= step <= n_blocks + 1:
-            side = step & 1
+        if step < n_blocks:
+            b, side = blocks[step], step & 1
             counts = _find_containers(
-                table[blocks[step - 2]], indices[1 - side], weights, no_bits, found[side], found_weights[side]
+                table[b], b, entries, payloads, weights, no_bits, found[side], found_weights[side]
             )
-        if step < 3:
+        if step == 0:
             continue
-        b = blocks[step - 3]
-        row, side = table[b], (step - 1) & 1
+        b, side = blocks[step - 1], (step - 1) & 1
+        row = table[b]
         _add_block(row, ready, found[side], found_weights[side], buffer, is_half)
         n_cells, first = row[N_CELLS], row[FIRST_ROW]
         slots = slice(slot_starts[b], slot_starts[b + 1])
@@ -174,32 +140,33 @@ def _score_blocks(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def score_blocks_half(
-    table, blocks, genes, weights, divisor, buffer, indices, found, found_weights, no_bits,
+    table, blocks, entries, payloads, weights, divisor, buffer, found, found_weights, no_bits,
     out, order, order_starts, slot_starts, statistics,
 ):  # fmt: skip
     """Score the blocks listed in ``blocks`` (indices into ``table``).
 
-    genes (n,) int64 and weights (n,) run in parallel, in gene order; ``divisor`` turns the sum into the
-    aggregate. ``buffer`` (BUFFER_CELLS,) must come in as zeros and is left so. ``indices`` int64 (2, n),
-    ``found`` int64 (2, 3, n + GENES, 2) and ``found_weights`` (2, 3, n + GENES) are room to work in;
+    By gene, in gene order: ``entries`` uint64 (n,), the address of its entries by block; ``payloads`` uint64
+    (n,), the address that their offsets count from, 0 for the payload of the block; ``weights`` (n,).
+    ``divisor`` turns the sum into the aggregate. ``buffer`` (BUFFER_CELLS,) must come in as zeros and is left
+    so. ``found`` int64 (2, 3, n + GENES, 2) and ``found_weights`` (2, 3, n + GENES) are room to work in;
     ``no_bits``: address of an empty bitmap. ``order`` uint16 and ``order_starts`` int64 (n_slots + 1,): the
     cells of every slot, as `sort_by_slot` writes them. Writes each cell's score at its row of ``out`` (n_cells
     of the atlas,), NaN if it is filtered out, and the statistics of its block's slots (rows
     slot_starts[b]:slot_starts[b + 1] of ``statistics``; a slot without cells: 0, 0, -inf).
     """
     _score_blocks(
-        table, blocks, genes, weights, divisor, buffer, indices, found, found_weights, no_bits,
+        table, blocks, entries, payloads, weights, divisor, buffer, found, found_weights, no_bits,
         out, order, order_starts, slot_starts, statistics, True,
     )  # fmt: skip
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def score_blocks_single(
-    table, blocks, genes, weights, divisor, buffer, indices, found, found_weights, no_bits,
+    table, blocks, entries, payloads, weights, divisor, buffer, found, found_weights, no_bits,
     out, order, order_starts, slot_starts, statistics,
 ):  # fmt: skip
     """As `score_blocks_half`, for float32 values and float64 scores."""
     _score_blocks(
-        table, blocks, genes, weights, divisor, buffer, indices, found, found_weights, no_bits,
+        table, blocks, entries, payloads, weights, divisor, buffer, found, found_weights, no_bits,
         out, order, order_starts, slot_starts, statistics, False,
     )  # fmt: skip

@@ -75,7 +75,9 @@ def _replicates(unit_group, is_replicate, fractions, counts, found):
     for group in range(len(starts)):
         n = counts[SAMPLES, group]
         if n:
-            ordered = np.sort(by_group[starts[group] : starts[group] + n])
+            ordered = by_group[starts[group] : starts[group] + n]
+            if n > 1:
+                ordered = np.sort(ordered)
             found[SAMPLE_MEAN, group] = ordered.sum() / n
             found[SAMPLE_MEDIAN, group] = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from insignia_index.cancel import CancelToken
 from insignia_index.search.cells import cell_table, places
 from insignia_index.search.finalise import Units, group_quantiles
+from insignia_index.search.gene_cache import GeneCache, Postings
 from insignia_index.search.grouping import Grouping
 from insignia_index.search.plan import Groupings, Query, plan_query
 from insignia_index.search.scoring import Work, score_all, score_dtype
@@ -31,6 +32,7 @@ class Session:
 
     snapshot: Snapshot
     groupings: Groupings
+    genes: GeneCache
     buffers: Buffers
     threads: Threads
 
@@ -59,10 +61,10 @@ def search(
     snapshot = session.snapshot
     query = plan_query(snapshot, request.signature, request.aggregate)
     grouping = session.grouping(request, query)
-    snapshot.check_genes(query.gene_ids)
+    postings = session.genes.get(query.gene_ids)
     work = session.work(grouping, cancel, n_threads)
     scores = session.buffers.take("scores", snapshot.n_cells, score_dtype(session.value_bits))
-    statistics = score_all(work, query, session.value_bits, scores)
+    statistics = score_all(work, query, postings, session.value_bits, scores)
     selection = select(work, scores, statistics, request.hits, request.k)
     units = Units(grouping, statistics, selection.slot_hits, query.measured, request.min_cells)
     quantiles = group_quantiles(snapshot, grouping, scores) if request.quantiles else None
@@ -94,12 +96,17 @@ def score_chunks(
     """Scores of the cells that pass: checked and planned now, scored study by study as they are asked for."""
     query = plan_query(session.snapshot, request.signature, request.aggregate)
     grouping = session.grouping(request, query)
-    session.snapshot.check_genes(query.gene_ids)
-    return _chunks(session, query, grouping, cell_ids, cancel), query.report
+    postings = session.genes.get(query.gene_ids)
+    return _chunks(session, query, postings, grouping, cell_ids, cancel), query.report
 
 
 def _chunks(
-    session: Session, query: Query, grouping: Grouping, cell_ids: bool, cancel: CancelToken
+    session: Session,
+    query: Query,
+    postings: Postings,
+    grouping: Grouping,
+    cell_ids: bool,
+    cancel: CancelToken,
 ) -> Iterator[ScoreChunk]:
     snapshot = session.snapshot
     out = np.empty(snapshot.n_cells, score_dtype(session.value_bits))
@@ -107,7 +114,7 @@ def _chunks(
     batches = np.cumsum(snapshot.block_cells[grouping.blocks]) // batch_cells
     for batch in np.split(grouping.blocks, np.flatnonzero(np.diff(batches)) + 1):
         work = session.work(replace(grouping, blocks=batch), cancel, None)
-        score_all(work, query, session.value_bits, out)
+        score_all(work, query, postings, session.value_bits, out)
         for block in batch.tolist():
             yield _chunk(snapshot, grouping, block, out, cell_ids)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,22 +37,23 @@ class Query:
     report: GeneReport
 
 
-def resolve(snapshot: Snapshot, names: tuple[str, ...]) -> GeneReport:
-    """Which names are symbols of the vocabulary."""
-    known = snapshot.gene_ids
-    resolved = {name: name for name in names if name in known}
-    missing = () if len(resolved) == len(names) else tuple(name for name in names if name not in known)
-    return GeneReport(resolved, missing)
+def resolve(snapshot: Snapshot, names: Collection[str]) -> tuple[GeneReport, list[int]]:
+    """Which names are symbols of the vocabulary, and the id of every name, -1 for none."""
+    ids = [snapshot.gene_ids.get(name, -1) for name in names]
+    if -1 not in ids:
+        return GeneReport(dict(zip(names, names, strict=True))), ids
+    known = [name for name, gene in zip(names, ids, strict=True) if gene >= 0]
+    missing = tuple(name for name, gene in zip(names, ids, strict=True) if gene < 0)
+    return GeneReport(dict(zip(known, known, strict=True)), missing), ids
 
 
 def plan_query(snapshot: Snapshot, signature: Signature, aggregate: str) -> Query:
     """Resolve a signature; raises `NoGeneResolved` if nothing of it, or nothing but zero weights, is left."""
-    report = resolve(snapshot, signature.genes)
-    n_resolved, symbols = len(report.resolved), report.resolved.values()
-    gene_ids = np.fromiter(map(snapshot.gene_ids.__getitem__, symbols), np.int64, n_resolved)
-    weights = np.fromiter(map(signature.weights.__getitem__, report.resolved), np.float64, n_resolved)
+    report, ids = resolve(snapshot, signature.weights.keys())
+    gene_ids = np.array(ids, np.int64)
+    weights = np.fromiter(signature.weights.values(), np.float64, len(ids))
     order = gene_ids.argsort()
-    order = order[weights[order] != 0]
+    order = order[(gene_ids[order] >= 0) & (weights[order] != 0)]
     if not len(order):
         raise NoGeneResolved(report.missing or signature.genes)
     gene_ids, weights = gene_ids[order], weights[order]

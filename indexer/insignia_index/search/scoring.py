@@ -13,6 +13,7 @@ from insignia_index.format.layout import BLOCK_CELLS
 from insignia_index.kernels.containers import BUFFER_CELLS
 from insignia_index.kernels.expand import GENES
 from insignia_index.kernels.score import MAXIMUM, score_blocks_half, score_blocks_single
+from insignia_index.search.gene_cache import Postings
 from insignia_index.search.grouping import Grouping
 from insignia_index.search.plan import Query
 from insignia_index.search.tasks import Buffers, Threads, split
@@ -20,6 +21,7 @@ from insignia_index.snapshot import Snapshot
 
 #: An empty bitmap of any block, and a vector's width of values behind it.
 _NO_BITS = np.zeros(BLOCK_CELLS // 16 + 64, np.uint16)
+_NO_BITS_ADDRESS = np.uint64(_NO_BITS.ctypes.data)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,9 @@ def score_dtype(value_bits: int) -> type[np.floating[Any]]:
     return np.float32 if value_bits == 16 else np.float64
 
 
-def score_all(work: Work, query: Query, value_bits: int, out: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def score_all(
+    work: Work, query: Query, postings: Postings, value_bits: int, out: npt.NDArray[Any]
+) -> npt.NDArray[np.float64]:
     """Write the score of every cell of the grouping's blocks to its row of ``out`` (n_cells,).
 
     Returns the statistics of the slots, float64 (n_slots, 3): sum, sum of squares, maximum.
@@ -73,9 +77,8 @@ def score_all(work: Work, query: Query, value_bits: int, out: npt.NDArray[Any]) 
     def score(blocks: npt.NDArray[np.int64]) -> None:
         accumulator = work.buffers.take("accumulator", BUFFER_CELLS, dtype)
         score_blocks(
-            snapshot.table, blocks, query.gene_ids, weights, dtype(query.divisor), accumulator,
-            np.empty((2, len(weights)), np.int64), np.empty((2, 3, room, 2), np.int64),
-            np.zeros((2, 3, room), dtype), np.uint64(_NO_BITS.ctypes.data),
+            snapshot.table, blocks, postings.entries, postings.payloads, weights, dtype(query.divisor),
+            accumulator, np.empty((2, 3, room, 2), np.int64), np.zeros((2, 3, room), dtype), _NO_BITS_ADDRESS,
             out, grouping.order, grouping.order_starts, grouping.slot_starts, statistics,
         )  # fmt: skip
         work.buffers.give("accumulator", accumulator)
