@@ -126,6 +126,8 @@ class Snapshot:
     def n_genes_measured(self, gene_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """How many of the genes each study measured, int64 (n_studies,)."""
         sets, which = self._measured
+        if len(sets) == 1:
+            return np.full(len(which), np.count_nonzero(sets[0].take(gene_ids)), np.int64)
         counts: npt.NDArray[np.int64] = sets[:, gene_ids].sum(axis=1, dtype=np.int64)[which]
         return counts
 
@@ -198,5 +200,6 @@ class Snapshot:
     def close(self) -> None:
         """Let go of the catalog's view, as happens when nobody refers to the snapshot any more."""
         self._columns.clear()
-        self._cell_ids.clear()
+        self._indexes.clear()
+        self.cell_ids = CellIdIndex(len(self.studies), self._load_cell_ids)
         self._release()

@@ -26,7 +26,7 @@ NAMED_CELLS = 16_384
 
 AGGREGATES = {"mean": pb.AGGREGATE_MEAN, "sum": pb.AGGREGATE_SUM}
 
-Packed: TypeAlias = pb.FloatValues | pb.DoubleValues | pb.BoolValues
+Packed: TypeAlias = pb.CategoryValues | pb.FloatValues | pb.DoubleValues | pb.IntegerValues | pb.BoolValues
 
 
 def search_response(result: SearchResult) -> pb.SearchResponse:
@@ -114,13 +114,8 @@ def _fill_table(message: pb.Table, columns: Table) -> None:
 
 def _fill_categories(message: pb.Column, column: Column) -> None:
     column = column.compact()  # else a whole study's dictionary for a few cells
-    codes, dictionary = column.values, column.dictionary
-    values = message.categories
-    values.dictionary.extend(dictionary)
-    if len(dictionary) < 127:
-        values.MergeFromString(_packed(2, (codes + 1).astype(np.uint8)))  # one byte is a varint below 128
-    else:
-        values.codes.extend((codes + 1).tolist())
+    _fill(message.categories, column.values + 1, "<u4")
+    message.categories.dictionary.extend(column.dictionary)
 
 
 def _fill_numbers(message: pb.Column, column: Column) -> None:
@@ -131,8 +126,7 @@ def _fill_numbers(message: pb.Column, column: Column) -> None:
 
 
 def _fill_integers(message: pb.Column, column: Column) -> None:
-    message.integers.SetInParent()
-    message.integers.values.extend(column.values.tolist())
+    _fill(message.integers, column.values, "<i8")
     if column.missing is not None and column.missing.any():
         message.integers.missing.extend(column.missing.tolist())
 
@@ -169,17 +163,16 @@ def _score_messages(chunk: ScoreChunk) -> Iterator[pb.ScoresResponse]:
 
 
 def _fill(message: Packed, values: npt.NDArray[Any], dtype: npt.DTypeLike) -> None:
-    """Fill ``values``, field 1, from an array: as bytes, 70 times faster than number by number at 65,536."""
-    message.SetInParent()
-    message.MergeFromString(_packed(1, values.astype(dtype, copy=False)))
+    """Fill field 1, packed and of fixed width: as bytes, 70 times faster than number by number at 65,536.
 
-
-def _packed(field_number: int, values: npt.NDArray[Any]) -> bytes:
-    """A packed repeated field as it is on the wire: tag, length in bytes, little-endian values."""
+    On the wire such a field is its tag, its length in bytes, and the values, little-endian.
+    """
+    values = values.astype(dtype, copy=False)
     n_bytes = values.nbytes
-    head = bytearray([field_number << 3 | 2])
+    head = bytearray([1 << 3 | 2])
     while n_bytes > 127:
         head.append(n_bytes & 127 | 128)
         n_bytes >>= 7
     head.append(n_bytes)
-    return bytes(head) + values.tobytes()
+    message.SetInParent()
+    message.MergeFromString(bytes(head) + values.tobytes())

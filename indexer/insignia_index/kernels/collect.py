@@ -10,7 +10,7 @@ from numba import njit
 
 from insignia_index.kernels.compare import LANES, mask_double, mask_single
 from insignia_index.kernels.memory import trailing_zeros
-from insignia_index.kernels.order import nth_smallest
+from insignia_index.kernels.order import neighbours, nth_smallest
 
 
 @njit(nogil=True, cache=True)
@@ -75,15 +75,13 @@ def collect_double(scores, blocks, block_starts, bound, rows, values):
     return _collect(scores, blocks, block_starts, bound, rows, values, False)
 
 
-@njit(nogil=True, cache=True)
-def best(rows, values, k):
+@njit(nogil=True)
+def _best(rows, values, k):
     """The k largest of ``values`` (n,) and their ``rows`` (n, ascending), best first. Ties: lower row."""
     if k == 0:
         return rows[:0].copy(), values[:0].copy()
     bound = values.dtype.type(nth_smallest(values, len(values) - k))
-    n_ties = k
-    for value in values:
-        n_ties -= value > bound
+    n_ties = k - _n_above(values, bound)
     kept = np.empty(k, np.int64)
     n = 0
     for i in range(len(values)):
@@ -96,12 +94,25 @@ def best(rows, values, k):
     return rows[kept], values[kept]
 
 
-@njit(nogil=True, cache=True)
-def count_hits(rows, values, cutoff, n_ties, block_starts, codes, slot_starts, counts):
-    """Count per slot the values above ``cutoff``, and the first ``n_ties`` that equal it; returns how many.
+@njit(nogil=True)
+def _n_above(values, bound):
+    n = 0
+    for value in values:
+        n += value > bound
+    return n
 
-    ``rows`` ascending; ``cutoff`` float64; counts int64 (n_slots,) += 1 for each hit's slot.
-    """
+
+@njit(nogil=True)
+def _interpolated(values, rank, share):
+    """Value between rank ``rank`` and the next, as `numpy.quantile`: from the nearer end, in float64."""
+    lower, upper = neighbours(values, rank)
+    step = upper - lower
+    return lower + step * share if share < 0.5 else upper - step * (1 - share)
+
+
+@njit(nogil=True)
+def _count_hits(rows, values, cutoff, n_ties, block_starts, codes, slot_starts, counts):
+    """Count per slot the values above ``cutoff``, and the first ``n_ties`` that equal it; returns how many."""
     n_hits, block = 0, 0
     for i in range(len(rows)):
         value = np.float64(values[i])
@@ -114,3 +125,23 @@ def count_hits(rows, values, cutoff, n_ties, block_starts, codes, slot_starts, c
         counts[slot_starts[block] + codes[rows[i]]] += is_hit
         n_hits += is_hit
     return n_hits
+
+
+@njit(nogil=True, cache=True)
+def choose(rows, values, k, cutoff, rank, share, n_best, block_starts, codes, slot_starts, slot_hits):
+    """Among candidates (``rows`` ascending, their ``values``): the k best, the cut-off and the hits.
+
+    The cut-off is the value between ``rank`` (from the lowest, -1: not asked) and the next, ``share`` of the
+    way; or that of the ``n_best``-th best (-1: not asked), of whose ties only so many are hits as make
+    ``n_best``; or the given ``cutoff``. slot_hits int64 (n_slots,) += 1 for each hit's slot.
+    Returns the cut-off, the number of hits, the rows and the values of the best.
+    """
+    n_ties = 0
+    if rank >= 0:
+        cutoff = _interpolated(values, rank, share)
+    elif n_best >= 0:
+        cutoff = nth_smallest(values, len(values) - n_best)
+        n_ties = n_best - _n_above(values, cutoff)
+    n_hits = _count_hits(rows, values, cutoff, n_ties, block_starts, codes, slot_starts, slot_hits)
+    top_rows, top_values = _best(rows, values, k)
+    return cutoff, n_hits, top_rows, top_values

@@ -86,8 +86,15 @@ def _replicates(unit_group, is_replicate, fractions, counts, found):
 def _rank_groups(counts, fractions):
     """Groups that have cells: highest hit fraction first, then most cells, then lowest index."""
     order = np.flatnonzero(counts[CELLS])
-    order = order[np.argsort(-counts[CELLS][order], kind="mergesort")]
-    return order[np.argsort(-fractions[order], kind="mergesort")]
+    order = order[np.argsort(-fractions[order], kind="mergesort")]  # stable
+    first = 0
+    for i in range(1, len(order) + 1):
+        if i == len(order) or fractions[order[i]] != fractions[order[first]]:
+            if i - first > 1:
+                tied = order[first:i].copy()
+                order[first:i] = tied[np.argsort(-counts[CELLS][tied], kind="mergesort")]
+            first = i
+    return order
 
 
 @njit(nogil=True)

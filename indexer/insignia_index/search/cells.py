@@ -29,5 +29,5 @@ def cell_table(snapshot: Snapshot, study: Ints, row: Ints, scores: npt.NDArray[A
 
 def places(snapshot: Snapshot, rows: Ints) -> tuple[Ints, Ints]:
     """Study, and row in the study, of rows of the snapshot."""
-    study = np.searchsorted(snapshot.study_starts, rows, side="right") - 1
+    study = snapshot.study_starts.searchsorted(rows, side="right") - 1
     return study, rows - snapshot.study_starts[study]

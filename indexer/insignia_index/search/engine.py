@@ -48,8 +48,10 @@ class Session:
 
     def grouping(self, request: SearchRequest, query: Query) -> Grouping:
         """Cells that pass the request's filter, by its groups."""
-        # a quotient, not a product: 0.07 * 100 is above 7
-        enough = query.measured / len(query.gene_ids) >= request.min_coverage
+        enough = None
+        if request.min_coverage > 0:
+            # a quotient, not a product: 0.07 * 100 is above 7
+            enough = query.measured / len(query.gene_ids) >= request.min_coverage
         return self.groupings.get(request.group_by, request.where, enough)
 
 

@@ -108,16 +108,14 @@ def group_cells(snapshot: Snapshot, group_by: tuple[str, ...]) -> Grouping:
 
 
 def filtered(
-    snapshot: Snapshot, grouping: Grouping, where: tuple[Condition, ...], measured: npt.NDArray[np.bool_]
+    snapshot: Snapshot, grouping: Grouping, where: tuple[Condition, ...], measured: npt.NDArray[np.bool_] | None
 ) -> Grouping:
-    """The grouping of the cells that pass, of the studies that are ``measured`` enough."""
+    """The grouping of the cells that pass, of studies that are ``measured`` enough (None: all)."""
     check_fields(snapshot, tuple(condition.field for condition in where))
-    if not where and measured.all():
-        return grouping
     passes = np.ones(snapshot.n_cells, np.bool_)
     for study in range(len(snapshot.studies)):
         rows = slice(snapshot.study_starts[study], snapshot.study_starts[study + 1])
-        if not measured[study]:
+        if measured is not None and not measured[study]:
             passes[rows] = False
         elif (mask := study_mask(snapshot, study, where)) is not None:
             passes[rows] = mask

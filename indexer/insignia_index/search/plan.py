@@ -83,14 +83,16 @@ class Groupings:
         self._kept: OrderedDict[object, Grouping] = OrderedDict()
 
     def get(
-        self, group_by: tuple[str, ...], where: tuple[Condition, ...], measured: npt.NDArray[np.bool_]
+        self, group_by: tuple[str, ...], where: tuple[Condition, ...], measured: npt.NDArray[np.bool_] | None
     ) -> Grouping:
-        """Grouping of the cells that pass ``where``, of studies that are ``measured`` (bool, n_studies)."""
-        if not where and measured.all():
+        """Grouping of the cells that pass ``where``, of ``measured`` studies (bool, n_studies; None: all)."""
+        if measured is not None and measured.all():
+            measured = None
+        if not where and measured is None:
             return self._lookup(group_by, lambda: group_cells(self._snapshot, group_by))
-        everything = self.get(group_by, (), np.ones_like(measured))
+        everything = self.get(group_by, (), None)
         # as text, because 1, 1.0 and True are equal, and yet not the same text
-        key = (group_by, repr(where), measured.tobytes())
+        key = (group_by, repr(where), None if measured is None else measured.tobytes())
         return self._lookup(key, lambda: filtered(self._snapshot, everything, where, measured))
 
     def _lookup(self, key: object, make: Callable[[], Grouping]) -> Grouping:

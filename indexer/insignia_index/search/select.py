@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from insignia_index.kernels.collect import best, collect_double, collect_single, count_hits, sampled_bound
-from insignia_index.kernels.order import neighbours, nth_smallest
+from insignia_index.kernels.collect import choose, collect_double, collect_single, sampled_bound
 from insignia_index.kernels.score import SUM, SUM_OF_SQUARES
 from insignia_index.search.scoring import Work
 from insignia_model.hits import HitRule
@@ -47,19 +46,19 @@ def select(
     cutoff = _known_cutoff(rule, statistics, n_cells)
     room = _Room(work, scores)
     rows, values = _candidates(work, scores, room, max(k, _cells_needed(rule, n_cells)), cutoff)
-    top_rows, top_scores = best(rows, values, k)
-    n_ties = 0
+    rank, share, n_best = -1, 0.0, -1
     if rule.kind == "top":
         n_best = min(int(rule.value), n_cells)
-        cutoff = float(nth_smallest(values, len(values) - n_best))
-        # the best by definition, and of those that equal the last only as many as there is place for
-        n_ties = n_best - int((values > np.float64(cutoff)).sum())
     elif cutoff is None:
-        cutoff = _interpolated(values, n_cells, _quantile(rule))
-    starts, codes, slots = work.snapshot.block_starts, grouping.codes, grouping.slot_starts
-    n_hits = count_hits(rows, values, cutoff, n_ties, starts, codes, slots, slot_hits)
+        position = _quantile(rule) * (n_cells - 1)
+        rank = math.floor(position) - (n_cells - len(values))
+        share = position - math.floor(position)
+    found, n_hits, top_rows, top_scores = choose(
+        rows, values, k, 0.0 if cutoff is None else cutoff, rank, share, n_best,
+        work.snapshot.block_starts, grouping.codes, grouping.slot_starts, slot_hits,
+    )  # fmt: skip
     room.give_back()
-    return Selection(cutoff, slot_hits, n_hits, top_rows, top_scores)
+    return Selection(found, slot_hits, n_hits, top_rows, top_scores)
 
 
 def _quantile(rule: HitRule) -> float:
@@ -84,17 +83,6 @@ def _cells_needed(rule: HitRule, n_cells: int) -> int:
     if rule.kind in ("percentile", "quantile"):
         return n_cells - math.floor(_quantile(rule) * (n_cells - 1))
     return 0
-
-
-def _interpolated(values: npt.NDArray[Any], n_cells: int, quantile: float) -> float:
-    """Quantile of all cells, of which ``values`` holds the best: linear, as `numpy.quantile`, in float64."""
-    position = quantile * (n_cells - 1)
-    low = math.floor(position)
-    lower, upper = neighbours(values, low - (n_cells - len(values)))
-    # as numpy does it: from the nearer end, so that both ends are met exactly
-    share = position - low
-    step = upper - lower
-    return float(lower + step * share if share < 0.5 else upper - step * (1 - share))
 
 
 class _Room:

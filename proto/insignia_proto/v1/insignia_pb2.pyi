@@ -424,19 +424,21 @@ class CategoryValues(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    DICTIONARY_FIELD_NUMBER: builtins.int
     CODES_FIELD_NUMBER: builtins.int
-    @property
-    def dictionary(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    DICTIONARY_FIELD_NUMBER: builtins.int
     @property
     def codes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-        """Index into the dictionary plus 1; 0 is missing."""
+        """Index into the dictionary plus 1; 0 is missing. Of fixed width, as are integers: a reader takes all of
+        them in one copy, where numbers of variable width are read one by one.
+        """
 
+    @property
+    def dictionary(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     def __init__(
         self,
         *,
-        dictionary: collections.abc.Iterable[builtins.str] | None = ...,
         codes: collections.abc.Iterable[builtins.int] | None = ...,
+        dictionary: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def ClearField(self, field_name: typing.Literal["codes", b"codes", "dictionary", b"dictionary"]) -> None: ...
 
