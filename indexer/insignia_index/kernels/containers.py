@@ -19,11 +19,22 @@ from insignia_index.kernels.expand import (
     expand_half,
     expand_single,
 )
-from insignia_index.kernels.memory import fma, half_to_float, memory_barrier, popcount, trailing_zeros, view
+from insignia_index.kernels.memory import (
+    fma,
+    half_to_float,
+    memory_barrier,
+    popcount,
+    prefetch_line,
+    trailing_zeros,
+    view,
+)
 
 #: Places of a scores buffer: 65,536 cells and a vector's width, then room for the values of a bitmap step.
 CELLS_END = 65_536 + 64
 BUFFER_CELLS = CELLS_END + GENES * CELLS + 16
+
+#: How far ahead of its reading a bitmap's values are asked for. Beyond its end lies the gene's next container.
+AHEAD_BYTES = np.uint64(2048)
 
 _U2 = np.uint64(2)
 _U4 = np.uint64(4)
@@ -80,6 +91,7 @@ def add_bitmap(scores, address, n_cells, weight, is_half):
 @njit(nogil=True, inline="always")
 def _expand_half(masks, m, values, out):
     """Expand the values of 64 cells from mask ``m`` on to ``out``; returns the address of the next values."""
+    prefetch_line(values + AHEAD_BYTES)
     bits = masks[m]
     expand_half(values, bits, out)
     values += _U2 * np.uint64(popcount(bits))
@@ -92,6 +104,7 @@ def _expand_half(masks, m, values, out):
 @njit(nogil=True, inline="always")
 def _expand_single(masks, m, values, out):
     """As `_expand_half`, for float32 values."""
+    prefetch_line(values + AHEAD_BYTES)
     for part in range(4):
         word = masks[m + part // 2] if m + part // 2 < len(masks) else np.uint32(0)
         bits = np.uint16((word >> np.uint32(16 * (part % 2))) & np.uint32(0xFFFF))

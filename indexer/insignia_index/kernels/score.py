@@ -28,8 +28,8 @@ from insignia_index.kernels.slots import slot_statistics
 #: 2**-exponent for each exponent + 128 of a directory entry.
 SCALES = 2.0 ** -(np.arange(256.0) - 128)
 
-#: Of a container of the next block. The hardware sees a stream after a few lines; most containers end before.
-PREFETCH_BYTES = 1024
+#: Of a container of the next block: what is read before the containers' own prefetching has an effect.
+PREFETCH_BYTES = 512
 
 #: Columns of the statistics of a slot (the part of a replicate unit that lies in one block).
 SUM, SUM_OF_SQUARES, MAXIMUM = range(3)

@@ -18,7 +18,7 @@ from insignia_index.cancel import CancelToken
 #: Cells of a task at most: with 200 genes about 10 ms, the latency of a cancellation.
 TASK_CELLS = 262_144
 #: Tasks a thread at least, so that one slow task does not keep the others waiting long.
-TASKS_PER_THREAD = 3
+TASKS_PER_THREAD = 2
 
 
 class Threads:
