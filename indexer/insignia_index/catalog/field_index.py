@@ -129,7 +129,8 @@ class CellIdIndex:
         absent = study[self._starts[study] == 0]
         for index in np.unique(absent).tolist() if len(absent) else ():
             self.of(index)
-        return gather_text(self._starts, self._runs, study, row).tobytes().decode().split("\0")[:-1]
+        run: bytes = gather_text(self._starts, self._runs, study, row).tobytes()
+        return run.decode().split("\0")[:-1]
 
 
 def _addresses(arrays: Sequence[npt.NDArray[Any] | None]) -> Ints:

@@ -112,7 +112,7 @@ def _interpolated(values, rank, share):
 
 @njit(nogil=True)
 def _count_hits(rows, values, cutoff, n_ties, block_starts, codes, slot_starts, counts):
-    """Count per slot the values above ``cutoff``, and the first ``n_ties`` that equal it; returns how many."""
+    """Count per slot the values above ``cutoff`` and the first ``n_ties`` that equal it; returns how many."""
     n_hits, block = 0, 0
     for i in range(len(rows)):
         value = np.float64(values[i])

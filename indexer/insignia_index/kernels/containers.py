@@ -33,7 +33,7 @@ from insignia_index.kernels.memory import (
 CELLS_END = 65_536 + 64
 BUFFER_CELLS = CELLS_END + GENES * CELLS + 16
 
-#: How far ahead of its reading a bitmap's values are asked for. Beyond its end lies the gene's next container.
+#: How far ahead of its reading a bitmap's values are asked for. Past its end lies the gene's next container.
 AHEAD_BYTES = np.uint64(2048)
 
 _U2 = np.uint64(2)

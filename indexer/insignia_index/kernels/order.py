@@ -45,8 +45,8 @@ def nth_smallest(values, n):
     unsigned = keys.dtype.type
     low, high, n_left = keys.min(), keys.max(), len(values)
     counts = np.empty(_DIGITS, np.int64)
-    # each pass keeps the values of one of the parts of what range is left; equal parts of the range itself, not
-    # of all numbers, or most values would be in a few
+    # Each pass keeps one of equal parts of the range that is left. Parts of all numbers would be of no use:
+    # most values lie in a few of these, and a counter that is wanted again at once is waited for.
     while low < high:
         shift = 0
         while (high - low) >> unsigned(shift) >= unsigned(_DIGITS):

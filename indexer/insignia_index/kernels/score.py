@@ -150,9 +150,11 @@ def score_blocks_half(
     ``divisor`` turns the sum into the aggregate. ``buffer`` (BUFFER_CELLS,) must come in as zeros and is left
     so. ``found`` int64 (2, 3, n + GENES, 2) and ``found_weights`` (2, 3, n + GENES) are room to work in;
     ``no_bits``: address of an empty bitmap. ``order`` uint16 and ``order_starts`` int64 (n_slots + 1,): the
-    cells of every slot, as `sort_by_slot` writes them. Writes each cell's score at its row of ``out`` (n_cells
-    of the atlas,), NaN if it is filtered out, and the statistics of its block's slots (rows
-    slot_starts[b]:slot_starts[b + 1] of ``statistics``; a slot without cells: 0, 0, -inf).
+    cells of every slot, as `sort_by_slot` writes them.
+
+    Writes each cell's score at its row of ``out`` (n_cells of the atlas,), NaN if it is filtered out, and the
+    statistics of its block's slots (rows slot_starts[b]:slot_starts[b + 1] of ``statistics``; a slot without
+    cells: 0, 0, -inf).
     """
     _score_blocks(
         table, blocks, entries, payloads, weights, divisor, buffer, found, found_weights, no_bits,

@@ -123,8 +123,8 @@ def summarise(
     """Totals of units (samples within groups) and of groups.
 
     By slot: its unit, cells, hits (int64) and statistics (n_slots, 3). By unit: its group, its study and
-    whether it has a sample's name. ``measured`` int64 (n_studies,): genes of the signature that each study measured.
-    A replicate is a unit that has a name and at least ``min_cells`` cells.
+    whether it has a sample's name. ``measured`` int64 (n_studies,): genes of the signature that each study
+    measured. A replicate is a unit that has a name and at least ``min_cells`` cells.
 
     Returns the groups that have cells (int64, best first) and their counts (4, n) and figures (6, n), then
     the units that have cells in the order of their groups and their counts (2, n) and figures (4, n).

@@ -2,8 +2,8 @@
 
 A shard keeps a block's genes side by side, which suits building and removing studies. A search wants the
 opposite: a few genes of every block. The first search of a gene looks its containers up, checks them, and
-copies small ones into one run over all blocks; from then on its search reads that run from end to end, where
-it would touch a page and a directory in every block. Large containers are runs already and stay where they are.
+copies small ones into one run over all blocks; from then on a search reads that run from end to end, where
+it would touch a page and a directory in every block. Large containers are runs already and stay in the file.
 """
 
 from __future__ import annotations

@@ -108,7 +108,10 @@ def group_cells(snapshot: Snapshot, group_by: tuple[str, ...]) -> Grouping:
 
 
 def filtered(
-    snapshot: Snapshot, grouping: Grouping, where: tuple[Condition, ...], measured: npt.NDArray[np.bool_] | None
+    snapshot: Snapshot,
+    grouping: Grouping,
+    where: tuple[Condition, ...],
+    measured: npt.NDArray[np.bool_] | None,
 ) -> Grouping:
     """The grouping of the cells that pass, of studies that are ``measured`` enough (None: all)."""
     check_fields(snapshot, tuple(condition.field for condition in where))

@@ -125,7 +125,9 @@ def _sampled_bound(work: Work, scores: npt.NDArray[Any], needed: int) -> float:
     return float(sampled_bound(scores, grouping.blocks, starts, stride, needed / n_cells, sample))
 
 
-def _collect(work: Work, scores: npt.NDArray[Any], room: _Room, bound: float) -> tuple[Rows, npt.NDArray[Any]]:
+def _collect(
+    work: Work, scores: npt.NDArray[Any], room: _Room, bound: float
+) -> tuple[Rows, npt.NDArray[Any]]:
     starts = work.snapshot.block_starts
     typed_bound = scores.dtype.type(bound)
     collect_rows = collect_single if scores.dtype == np.float32 else collect_double
