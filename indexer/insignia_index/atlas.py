@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,7 +15,7 @@ from insignia_index.catalog.catalog import read_revision, with_latest
 from insignia_index.catalog.store import Store
 from insignia_index.describe import atlas_info, field_info, study_info
 from insignia_index.search.cells import cell_table
-from insignia_index.search.engine import Session, score_chunks, search
+from insignia_index.search.engine import Session, search, stream_scores
 from insignia_index.search.gene_cache import GENE_CACHE_BYTES, GeneCache
 from insignia_index.search.plan import Groupings, resolve
 from insignia_index.search.tasks import Buffers, Threads
@@ -25,7 +25,7 @@ from insignia_model.errors import CellNotFound
 from insignia_model.hits import HitRule
 from insignia_model.info import AtlasInfo, FieldInfo, StudyInfo
 from insignia_model.request import CellId, SearchRequest
-from insignia_model.result import GeneReport, ScoreChunk, Scores, SearchResult
+from insignia_model.result import GeneReport, Scores, ScoreStream, SearchResult
 from insignia_model.signature import Signature, SignatureLike
 from insignia_model.table import Table
 
@@ -152,8 +152,8 @@ class Atlas:
     ) -> Scores:
         """Scores of all cells that pass the filter, in (study, row) order."""
         request = _scores_request(signature, where, aggregate, min_coverage)
-        chunks, report = score_chunks(self._session, request, cell_ids, CancelToken())
-        return Scores(tuple(chunks), report)
+        stream = stream_scores(self._session, request, cell_ids, CancelToken())
+        return Scores(tuple(stream), stream.genes)
 
     def iter_scores(
         self,
@@ -164,10 +164,10 @@ class Atlas:
         cell_ids: bool = False,
         min_coverage: float = 0.0,
         cancel: CancelToken | None = None,
-    ) -> Iterator[ScoreChunk]:
+    ) -> ScoreStream:
         """The same as chunks of at most 65,536 cells of one study, scored as they are asked for."""
         request = _scores_request(signature, where, aggregate, min_coverage)
-        return score_chunks(self._session, request, cell_ids, cancel or CancelToken())[0]
+        return stream_scores(self._session, request, cell_ids, cancel or CancelToken())
 
     def genes(self, names: Iterable[str]) -> GeneReport:
         """What each gene name means to this atlas."""

@@ -8,7 +8,7 @@ from insignia_model.gmt import read_gmt
 from insignia_model.hits import HitRule
 from insignia_model.info import AtlasInfo, FieldInfo, StudyInfo
 from insignia_model.request import CellId, SearchRequest
-from insignia_model.result import GeneReport, ScoreChunk, Scores, SearchResult
+from insignia_model.result import GeneReport, ScoreChunk, Scores, ScoreStream, SearchResult
 from insignia_model.signature import Signature
 from insignia_model.table import Column, Table
 
@@ -21,6 +21,7 @@ __all__ = [
     "GeneReport",
     "HitRule",
     "ScoreChunk",
+    "ScoreStream",
     "Scores",
     "SearchRequest",
     "SearchResult",

@@ -206,13 +206,10 @@ class ServiceError(InsigniaError):
 
 
 class Overloaded(ServiceError):
-    """The queue of waiting requests is full; nothing was done."""
+    """As many requests wait, or streams are open, as may; nothing was done."""
 
-    def __init__(self, max_queued: int) -> None:
-        super().__init__(
-            f"the server is busy: {max_queued:,} requests wait already; try again in a moment",
-            max_queued=max_queued,
-        )
+    def __init__(self, limit: int, what: str = "requests wait") -> None:
+        super().__init__(f"the server is busy: {limit:,} {what} already; try again in a moment", limit=limit)
 
 
 class MissingExtra(InsigniaError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +123,21 @@ class ScoreChunk:
     rows: npt.NDArray[np.int64]
     scores: npt.NDArray[Any]
     cell_ids: tuple[str, ...] = ()
+
+
+class ScoreStream(Iterator[ScoreChunk]):
+    """Chunks of scores, made as they are asked for, and what became of the signature's genes."""
+
+    def __init__(self, chunks: Generator[ScoreChunk, None, None], genes: GeneReport) -> None:
+        self._chunks = chunks
+        self.genes = genes
+
+    def __next__(self) -> ScoreChunk:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """Give back what the stream holds; it has no further chunk."""
+        self._chunks.close()
 
 
 @dataclass(frozen=True, slots=True)

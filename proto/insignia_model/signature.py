@@ -67,5 +67,16 @@ class Signature:
         return len(self.weights)
 
 
+def repeated(genes: Iterable[str]) -> list[str]:
+    """Genes that stand somewhere before already."""
+    seen: set[str] = set()
+    again = []
+    for gene in genes:
+        if gene in seen:
+            again.append(gene)
+        seen.add(gene)
+    return again
+
+
 def _clean(gene: object) -> str:
     return gene.strip() if isinstance(gene, str) else str(gene)

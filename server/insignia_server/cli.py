@@ -62,6 +62,12 @@ DEFAULT = ServerConfig()
     help="Largest request and largest answer.",
 )
 @click.option(
+    "--cache-bytes",
+    default=DEFAULT.cache_bytes,
+    show_default=True,
+    help="Memory for the postings of genes that were asked for.",
+)
+@click.option(
     "--refresh",
     "refresh_s",
     default=DEFAULT.refresh_s,
@@ -90,7 +96,7 @@ def _serve(path: Path, config: ServerConfig) -> None:
     from insignia_index import Atlas  # compiles kernels: not needed for --help
     from insignia_server import app
 
-    with Atlas.open(path, threads=config.threads) as engine:
+    with Atlas.open(path, threads=config.threads, cache_bytes=config.cache_bytes) as engine:
         engine.warm()
         info = engine.info()
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from insignia_model import CellId, Condition, HitRule, SearchRequest, Signature
 from insignia_model.condition import Value
 from insignia_model.errors import InvalidArgument, InvalidSignature, LimitExceeded
+from insignia_model.signature import repeated
 from insignia_proto.v1 import insignia_pb2 as pb
 from insignia_server.config import ServerConfig
 
@@ -66,9 +67,7 @@ def signature(message: pb.Signature) -> Signature:
         raise InvalidSignature(name, f"{len(message.weights)} weights for {len(genes)} genes")
     weighted = Signature.of(dict(zip(genes, message.weights, strict=True)), name)
     if len(weighted) != len(genes):
-        seen: set[str] = set()
-        twice = next(g for g in (g.strip() for g in genes) if g in seen or seen.add(g))  # type: ignore[func-returns-value]
-        raise InvalidSignature(name, f"gene {twice!r} has two weights")
+        raise InvalidSignature(name, f"gene {repeated(g.strip() for g in genes)[0]!r} has two weights")
     return weighted
 
 

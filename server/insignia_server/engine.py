@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from insignia_index import CancelToken
@@ -12,7 +12,7 @@ from insignia_model import (
     Condition,
     FieldInfo,
     GeneReport,
-    ScoreChunk,
+    ScoreStream,
     SearchRequest,
     SearchResult,
     Signature,
@@ -39,7 +39,7 @@ class Engine(Protocol):
         cell_ids: bool = False,
         min_coverage: float = 0.0,
         cancel: CancelToken | None = None,
-    ) -> Iterator[ScoreChunk]:
+    ) -> ScoreStream:
         """Scores in (study, row) order, chunks of at most 65,536 cells."""
         ...
 

@@ -100,7 +100,7 @@ class Transport:
 
     async def _send(self, lane: Lane, pulled: _Pulled, token: CancelToken, context: Context) -> None:
         if self._n_streams > self._max_streams:
-            raise Overloaded(self._max_streams)
+            raise Overloaded(self._max_streams, "streams of scores are open")
         message = await lane.run(pulled.next, token)
         while message is not None:
             await context.write(message)

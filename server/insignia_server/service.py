@@ -30,7 +30,7 @@ class AtlasService:
     def scores(self, request: pb.ScoresRequest, call: Call) -> Iterator[pb.ScoresResponse]:
         """Scores of all cells that pass the filter."""
         signature = decode.required_signature(request, self._config)
-        chunks = self._engine.iter_scores(
+        stream = self._engine.iter_scores(
             signature,
             where=decode.conditions(request.where),
             aggregate=decode.aggregate(request.aggregate),
@@ -38,7 +38,7 @@ class AtlasService:
             min_coverage=decode.coverage(request.min_coverage),
             cancel=call.cancel,
         )
-        yield from encode.scores_responses(chunks, self._engine.genes(signature.genes))
+        yield from encode.scores_responses(stream, stream.genes)
 
     def get_atlas(self, request: pb.GetAtlasRequest, call: Call) -> pb.GetAtlasResponse:
         """What the atlas holds."""

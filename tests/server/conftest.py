@@ -17,6 +17,7 @@ from insignia_model import (
     FieldInfo,
     GeneReport,
     ScoreChunk,
+    ScoreStream,
     SearchResult,
     StudyInfo,
     Table,
@@ -91,7 +92,7 @@ class FakeEngine:
 
     def iter_scores(self, signature, **options):
         self.asked.append((signature, options))
-        return self._chunks(options["cancel"])
+        return ScoreStream(self._chunks(options["cancel"]), GENES)
 
     def _chunks(self, cancel):
         try:

@@ -91,7 +91,7 @@ async def test_work_beyond_the_queue_is_refused_at_once_and_the_rest_unharmed(la
     tasks = [work.start(lane, i) for i in range(3)]
     with pytest.raises(Overloaded) as caught:
         await tasks[2]
-    assert caught.value.data == {"max_queued": "1"}
+    assert caught.value.data == {"limit": "1"}
     work.end.release(2)
     assert await asyncio.gather(*tasks[:2]) == [0, 1]
 

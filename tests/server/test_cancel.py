@@ -92,7 +92,7 @@ def test_a_full_queue_refuses_with_advice_and_the_rest_is_answered(busy, engine,
     _until(lambda: busy.server._searches.load == (1, 1))
     code, info, message = refused(lambda: busy.stub.Search(SEARCH))
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert (info.reason, dict(info.metadata)) == ("OVERLOADED", {"max_queued": "1"})
+    assert (info.reason, dict(info.metadata)) == ("OVERLOADED", {"limit": "1"})
     assert "try again" in message
     engine.release.set()
     assert busy.first.result(TIMEOUT_S)

@@ -110,8 +110,9 @@ def test_more_streams_than_allowed_are_refused_and_a_closed_one_makes_room(serve
     served = serve(max_streams=1)
     call = served.stub.Scores(SCORES)
     next(call)
-    code, info, _ = refused(lambda: list(served.stub.Scores(SCORES)))
+    code, info, text = refused(lambda: list(served.stub.Scores(SCORES)))
     assert (code, info.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+    assert "1 streams of scores are open" in text
     call.cancel()
     assert engine.closed_streams.acquire(timeout=TIMEOUT_S)
     engine.chunks = [chunk(2)]

@@ -23,6 +23,7 @@ from insignia_index.format.reader import Shard
 from insignia_index.format.writer import gene_bitmap
 from insignia_index.kernels.check import FAULTS, check_genes
 from insignia_model.errors import AtlasCorrupt, InvalidArgument, StudyNotFound
+from insignia_model.signature import repeated
 from insignia_model.table import Column
 
 VALUE_DTYPES = tuple(VALUE_BITS)
@@ -141,9 +142,7 @@ class _Build:
 
     def _map_genes(self, path: Path, genes: list[str]) -> npt.NDArray[np.int64]:
         """Vocabulary id of every column; unknown genes are appended to the vocabulary."""
-        seen: set[str] = set()
-        twice = [gene for gene in genes if gene in seen or seen.add(gene)]  # type: ignore[func-returns-value]
-        if twice:
+        if twice := repeated(genes):
             raise DuplicateGene(path, twice)
         if any("\0" in gene or not gene for gene in genes):
             raise InvalidText(path, "a gene name")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from insignia_index.search.select import select
 from insignia_index.search.tasks import TASK_CELLS, Buffers, Threads
 from insignia_index.snapshot import Snapshot
 from insignia_model.request import SearchRequest
-from insignia_model.result import GeneReport, ScoreChunk, SearchResult
+from insignia_model.result import ScoreChunk, ScoreStream, SearchResult
 
 NAME = "sparse"
 
@@ -92,14 +92,14 @@ def search(
     )
 
 
-def score_chunks(
+def stream_scores(
     session: Session, request: SearchRequest, cell_ids: bool, cancel: CancelToken
-) -> tuple[Iterator[ScoreChunk], GeneReport]:
+) -> ScoreStream:
     """Scores of the cells that pass: checked and planned now, scored study by study as they are asked for."""
     query = plan_query(session.snapshot, request.signature, request.aggregate)
     grouping = session.grouping(request, query)
     postings = session.genes.get(query.gene_ids)
-    return _chunks(session, query, postings, grouping, cell_ids, cancel), query.report
+    return ScoreStream(_chunks(session, query, postings, grouping, cell_ids, cancel), query.report)
 
 
 def _chunks(
@@ -109,7 +109,7 @@ def _chunks(
     grouping: Grouping,
     cell_ids: bool,
     cancel: CancelToken,
-) -> Iterator[ScoreChunk]:
+) -> Generator[ScoreChunk, None, None]:
     snapshot = session.snapshot
     out = np.empty(snapshot.n_cells, score_dtype(session.value_bits))
     batch_cells = TASK_CELLS * session.threads.n_threads
