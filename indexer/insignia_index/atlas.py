@@ -190,7 +190,7 @@ class Atlas:
         studies, rows = [], []
         for study, cell_id in map(CellId.of, ids):
             index = snapshot.study_index(study)
-            row = snapshot.cell_ids.of(index).row_of(cell_id)
+            row = snapshot.cell_ids(index).row_of(cell_id)
             if row is None:
                 raise CellNotFound(study, cell_id)
             studies.append(index)

@@ -44,7 +44,7 @@ class Snapshot:
         self._build_table()
         self._columns: dict[tuple[int, str], Column | None] = {}
         self._indexes: dict[str, FieldIndex] = {}
-        self.cell_ids = CellIdIndex(len(self.studies), self._load_cell_ids)
+        self._cell_ids = CellIdIndex(len(self.studies))
         self._checking = threading.Lock()
         self._checked = np.zeros(len(self.genes), np.bool_)
 
@@ -160,6 +160,14 @@ class Snapshot:
             problem = f"field {field!r} of study {study.study!r} is damaged ({error})"
             raise AtlasCorrupt(self.atlas, problem) from error
 
+    def cell_ids(self, study: int) -> CellIds:
+        """Cell ids of a study."""
+        return self._cell_ids.of(study, self._load_cell_ids)
+
+    def cell_names(self, study: npt.NDArray[np.int64], row: npt.NDArray[np.int64]) -> list[str]:
+        """Ids of the cells (study[i], row[i])."""
+        return self._cell_ids.take(study, row, self._load_cell_ids)
+
     def _load_cell_ids(self, study: int) -> CellIds:
         record = self.studies[study]
         raw = self._value(record, f"cells/{record.shard}", record.cells_digest, "cell ids")
@@ -170,7 +178,7 @@ class Snapshot:
 
     def check_metadata(self, study: int) -> None:
         """Read all that the catalog holds of a study; raises `AtlasCorrupt`."""
-        self.cell_ids.of(study)
+        self.cell_ids(study)
         self._measured_bits(self.studies[study])
         for field in self.studies[study].fields:
             self.column(study, field)
@@ -201,5 +209,5 @@ class Snapshot:
         """Let go of the catalog's view, as happens when nobody refers to the snapshot any more."""
         self._columns.clear()
         self._indexes.clear()
-        self.cell_ids = CellIdIndex(len(self.studies), self._load_cell_ids)
+        self._cell_ids = CellIdIndex(len(self.studies))
         self._release()

@@ -189,21 +189,21 @@ IDS = [
 @given(places=st.lists(st.sampled_from([(s, r) for s, ids in enumerate(IDS) for r in range(len(ids))])))
 def test_cell_ids_come_in_the_order_asked_from_the_studies_asked_for(places: list[tuple[int, int]]) -> None:
     load = Loading(IDS)
-    index = CellIdIndex(len(IDS), load)
+    index = CellIdIndex(len(IDS))
     study, row = np.array(places, np.int64).reshape(-1, 2).T.copy()
     for _ in range(2):
-        assert index.take(study, row) == [IDS[s][r] for s, r in places]
+        assert index.take(study, row, load) == [IDS[s][r] for s, r in places]
     assert load.read == sorted({s for s, _ in places})  # each once
 
 
 def test_a_study_is_read_when_a_cell_of_it_is_asked_for_and_only_once() -> None:
     load = Loading(IDS)
-    index = CellIdIndex(len(IDS), load)
+    index = CellIdIndex(len(IDS))
     assert load.read == []
-    assert index.of(2)[1] == IDS[2][1]
-    assert index.take(np.array([2, 0, 2]), np.array([0, 3, 1])) == [IDS[2][0], IDS[0][3], IDS[2][1]]
-    assert index.take(np.array([3]), np.array([1])) == ["y"]
-    assert index.of(3)[1] == "y"
+    assert index.of(2, load)[1] == IDS[2][1]
+    assert index.take(np.array([2, 0, 2]), np.array([0, 3, 1]), load) == [IDS[2][0], IDS[0][3], IDS[2][1]]
+    assert index.take(np.array([3]), np.array([1]), load) == ["y"]
+    assert index.of(3, load)[1] == "y"
     assert load.read == [2, 0, 3]
 
 
@@ -215,8 +215,8 @@ def test_cell_ids_that_cannot_be_read_are_an_error_every_time() -> None:
             raise ValueError("damaged")
         return good(study)
 
-    index = CellIdIndex(len(IDS), load)
+    index = CellIdIndex(len(IDS))
     for _ in range(2):
         with pytest.raises(ValueError, match="damaged"):
-            index.take(np.array([0, 1]), np.array([0, 0]))
-        assert index.take(np.array([0]), np.array([2])) == ["é"]
+            index.take(np.array([0, 1]), np.array([0, 0]), load)
+        assert index.take(np.array([0]), np.array([2]), load) == ["é"]

@@ -203,3 +203,14 @@ def test_frames_have_the_rows_of_the_tables(tmp_path: Path) -> None:
     assert result.cells["age"].tolist() == result.cell_table["age"].to_list()
     assert result.groups["sample"].tolist() == result.group_table["sample"].to_list()
     assert len(result.samples) == 4
+
+
+def test_an_atlas_whose_last_study_was_removed_answers_with_nothing(tmp_path: Path) -> None:
+    path = build(tmp_path, [study("A"), study("B")])
+    with Atlas.open(path) as atlas:
+        remove_studies(path, ["A", "B"])
+        assert atlas.refresh()
+        result = atlas.search(["G0"])
+        assert (result.n_cells, result.cutoff) == (0, None)
+        assert (len(result.cell_table), len(result.group_table)) == (0, 0)
+        assert len(atlas.scores(["G0"])) == 0

@@ -1,5 +1,7 @@
 """The atlas directory: made, found, locked, cleared; and an atlas that is open meanwhile."""
 
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,20 @@ def test_a_closed_atlas_says_so_and_its_stream_goes_on(tmp_path: Path) -> None:
         atlas.search(["G1"])
     rest = next(stream)
     assert (rest.study, rest.cell_ids[:2]) == ("B", ("c0", "c1"))
+
+
+def test_a_closed_atlas_lets_go_of_its_catalog_without_a_garbage_collection(tmp_path: Path) -> None:
+    path = build(tmp_path, [study("A"), study("B")])
+    gc.collect()
+    gc.disable()
+    try:
+        atlas = Atlas.open(path)
+        atlas.search(["G0"])
+        snapshot = weakref.ref(atlas._session.snapshot)
+        atlas.close()
+        assert snapshot() is None
+    finally:
+        gc.enable()
 
 
 def test_leftovers_of_a_writer_that_died_are_cleared(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from insignia_index.kernels.gather import gather_codes, gather_items, gather_tex
 from insignia_model.table import Column
 
 Ints = npt.NDArray[np.int64]
+Load: TypeAlias = Callable[[int], CellIds]
 
 
 class FieldIndex(Protocol):
@@ -108,27 +109,31 @@ class _MixedIndex:
 
 
 class CellIdIndex:
-    """Cell ids over all studies; a study's are loaded when they are first asked for."""
+    """Cell ids over all studies; a study's are loaded when they are first asked for.
 
-    def __init__(self, n_studies: int, load: Callable[[int], CellIds]) -> None:
-        self._load = load
+    ``load`` comes with the question: an index that kept it would keep the snapshot that keeps the index.
+    """
+
+    def __init__(self, n_studies: int) -> None:
         self._loaded: dict[int, CellIds] = {}
         self._starts, self._runs = np.zeros(n_studies, np.int64), np.zeros(n_studies, np.int64)
 
-    def of(self, study: int) -> CellIds:
+    def of(self, study: int, load: Load) -> CellIds:
         """Cell ids of one study."""
         found = self._loaded.get(study)
         if found is None:
-            found = self._loaded[study] = self._load(study)
+            found = load(study)
+            # in this order: whoever finds a study's starts, or its ids, finds the rest too
             self._runs[study] = found.run_address
             self._starts[study] = found.starts_address
+            found = self._loaded.setdefault(study, found)
         return found
 
-    def take(self, study: Ints, row: Ints) -> list[str]:
+    def take(self, study: Ints, row: Ints, load: Load) -> list[str]:
         """Ids of the cells (study[i], row[i]), int64 (n,)."""
         absent = study[self._starts[study] == 0]
         for index in np.unique(absent).tolist() if len(absent) else ():
-            self.of(index)
+            self.of(index, load)
         run: bytes = gather_text(self._starts, self._runs, study, row).tobytes()
         return run.decode().split("\0")[:-1]
 

@@ -17,7 +17,7 @@ def cell_table(snapshot: Snapshot, study: Ints, row: Ints, scores: npt.NDArray[A
     """study, cell_id, [score,] and every metadata field of the cells (study[i], row[i]), in their order."""
     columns = {
         "study": snapshot.field_index("study").take(study, row),
-        "cell_id": Column.text(snapshot.cell_ids.take(study, row)),
+        "cell_id": Column.text(snapshot.cell_names(study, row)),
     }
     if scores is not None:
         columns["score"] = Column.numbers(scores)

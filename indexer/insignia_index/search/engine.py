@@ -127,7 +127,7 @@ def _chunk(
     rows = snapshot.block_starts[block] + grouping.block_cells(block)
     study = int(snapshot.block_study[block])
     local = rows - snapshot.study_starts[study]
-    names = snapshot.cell_ids.of(study) if cell_ids else None
+    names = snapshot.cell_ids(study) if cell_ids else None
     return ScoreChunk(
         study=snapshot.studies[study].study,
         rows=local,
