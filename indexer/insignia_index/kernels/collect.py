@@ -13,7 +13,7 @@ from insignia_index.kernels.memory import trailing_zeros
 from insignia_index.kernels.order import neighbours, nth_smallest
 
 
-@njit(nogil=True, cache=True)
+@njit(cache=True)  # keeps the GIL, see `kernels.gather`
 def sampled_bound(scores, blocks, block_starts, stride, share, sample):
     """Score that a few more than ``share`` of all cells reach, as a sample says; -inf if it cannot say.
 

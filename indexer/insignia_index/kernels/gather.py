@@ -1,4 +1,8 @@
-"""Reading the metadata of single cells, which lies in many places."""
+"""Reading the metadata of single cells, which lies in many places.
+
+These kernels keep the GIL: they take microseconds, and another thread that got it meanwhile would have to be
+waited for longer than that.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from numba import njit
 from insignia_index.kernels.memory import view
 
 
-@njit(nogil=True, cache=True)
+@njit(cache=True)
 def gather_codes(addresses, itemsizes, map_starts, maps, study, row):
     """Codes of cells (study[i], row[i]), int32 (n,), -1 where missing.
 
@@ -32,7 +36,7 @@ def gather_codes(addresses, itemsizes, map_starts, maps, study, row):
     return found
 
 
-@njit(nogil=True, cache=True)
+@njit(cache=True)
 def renumber_codes(codes):
     """The codes (>= 0) that occur, ascending, and the codes as places among these (-1 stays)."""
     used = np.unique(codes[codes >= 0])
@@ -43,7 +47,7 @@ def renumber_codes(codes):
     return used, renumbered
 
 
-@njit(nogil=True, cache=True)
+@njit(cache=True)
 def gather_items(addresses, study, row, items):
     """Copy the values of cells (study[i], row[i]) to ``items`` uint8 (n, itemsize).
 
@@ -57,7 +61,7 @@ def gather_items(addresses, study, row, items):
                 items[i, j] = source[j]
 
 
-@njit(nogil=True, cache=True)
+@njit(cache=True)
 def gather_text(start_addresses, run_addresses, study, row):
     """Texts of cells (study[i], row[i]), each with its end mark, as one uint8 run.
 

@@ -12,7 +12,7 @@ CELLS, HITS, SAMPLES, LEAST_MEASURED = range(4)
 FRACTION, MEAN, SD, LARGEST, SAMPLE_MEAN, SAMPLE_MEDIAN = range(6)
 
 
-@njit(nogil=True)
+@njit
 def _add_slots(slot_unit, slot_cells, slot_hits, statistics, n_units):
     """Counts int64 (2, n_units) and sums float64 (3, n_units) of every unit over its slots."""
     counts, sums = np.zeros((2, n_units), np.int64), np.zeros((3, n_units))
@@ -27,7 +27,7 @@ def _add_slots(slot_unit, slot_cells, slot_hits, statistics, n_units):
     return counts, sums
 
 
-@njit(nogil=True)
+@njit
 def _add_units(unit_group, unit_study, unit_counts, unit_sums, measured, n_groups):
     """Counts int64 (4, n_groups) and sums float64 (3, n_groups) of every group over its units."""
     counts, sums = np.zeros((4, n_groups), np.int64), np.zeros((3, n_groups))
@@ -46,7 +46,7 @@ def _add_units(unit_group, unit_study, unit_counts, unit_sums, measured, n_group
     return counts, sums
 
 
-@njit(nogil=True)
+@njit
 def _describe(counts, sums, found):
     """Write hit fraction, mean, standard deviation (of a sample: n - 1) and maximum; NaN where undefined."""
     for i in range(counts.shape[1]):
@@ -61,7 +61,7 @@ def _describe(counts, sums, found):
             found[SD, i] = np.sqrt(max(sums[SUM_OF_SQUARES, i] - n * mean * mean, 0.0) / (n - 1))
 
 
-@njit(nogil=True)
+@njit
 def _replicates(unit_group, is_replicate, fractions, counts, found):
     """Write per group the number of its replicates, and mean and median of their hit fractions."""
     for unit in range(len(unit_group)):
@@ -82,7 +82,7 @@ def _replicates(unit_group, is_replicate, fractions, counts, found):
             found[SAMPLE_MEDIAN, group] = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
 
 
-@njit(nogil=True)
+@njit
 def _rank_groups(counts, fractions):
     """Groups that have cells: highest hit fraction first, then most cells, then lowest index."""
     order = np.flatnonzero(counts[CELLS])
@@ -97,7 +97,7 @@ def _rank_groups(counts, fractions):
     return order
 
 
-@njit(nogil=True)
+@njit
 def _rank_units(unit_group, unit_cells, group_order, n_groups):
     """Units that have cells, in the order of their groups, then of their index."""
     n_units = np.zeros(n_groups, np.int64)
@@ -115,7 +115,7 @@ def _rank_units(unit_group, unit_cells, group_order, n_groups):
     return order
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy")  # keeps the GIL, see `kernels.gather`
 def summarise(
     slot_unit, slot_cells, slot_hits, statistics,
     unit_group, unit_study, unit_is_named, measured, min_cells, n_groups,
