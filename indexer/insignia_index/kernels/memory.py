@@ -187,6 +187,17 @@ def value_of_key(typing_context, key):
 
 
 @intrinsic
+def fetch_add(typing_context, address, amount):
+    """Add to the int64 at an address and return what it was, as one step that no other thread can divide."""
+
+    def generate(context, builder, signature, args):
+        counter = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", counter, args[1], "monotonic")
+
+    return types.int64(types.uint64, types.int64), generate
+
+
+@intrinsic
 def memory_barrier(typing_context):
     """Keep the compiler (not the processor) from moving values past memory; no instruction."""
 

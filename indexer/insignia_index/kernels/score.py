@@ -22,7 +22,7 @@ from insignia_index.kernels.directory import (
     entry_offset,
 )
 from insignia_index.kernels.expand import GENES
-from insignia_index.kernels.memory import HAS_EXPAND, prefetch, view
+from insignia_index.kernels.memory import HAS_EXPAND, fetch_add, prefetch, view
 from insignia_index.kernels.slots import slot_statistics
 
 #: 2**-exponent for each exponent + 128 of a directory entry.
@@ -110,29 +110,38 @@ def _finish_block(sums, divisor, order, order_starts, scores, statistics):
 
 @njit(nogil=True, error_model="numpy", inline="always")  # Python's checks each division, so it stays scalar
 def _score_blocks(
-    table, blocks, entries, payloads, weights, divisor, buffer, found, found_weights, no_bits,
-    out, order, order_starts, slot_starts, statistics, is_half,
+    table, blocks, claimed, run, enough, entries, payloads, weights, divisor, buffer, found, found_weights,
+    no_bits, out, order, order_starts, slot_starts, statistics, is_half,
 ):  # fmt: skip
-    # The containers of the next block are asked for while this one is worked on.
-    n_blocks = len(blocks)
-    counts = (0, 0, 0)
-    for step in range(n_blocks + 1):
+    counter = np.uint64(claimed.ctypes.data)
+    n_done, side, counts = 0, 0, (0, 0, 0)
+    current, at, end = -1, 0, 0
+    while True:
+        if at == end and n_done < enough:
+            at = fetch_add(counter, run)
+            end = min(at + run, len(blocks))
+        following = blocks[at] if at < end else -1
+        at += following >= 0
+        # the containers of the next block are asked for while this one is worked on
         ready = counts
-        if step < n_blocks:
-            b, side = blocks[step], step & 1
+        if following >= 0:
+            side = 1 - side
             counts = _find_containers(
-                table[b], b, entries, payloads, weights, no_bits, found[side], found_weights[side]
-            )
-        if step == 0:
-            continue
-        b, side = blocks[step - 1], (step - 1) & 1
-        row = table[b]
-        _add_block(row, ready, found[side], found_weights[side], buffer, is_half)
-        n_cells, first = row[N_CELLS], row[FIRST_ROW]
-        slots = slice(slot_starts[b], slot_starts[b + 1])
-        starts = order_starts[slots.start : slots.stop + 1]
-        _finish_block(buffer, divisor, order, starts, out[first : first + n_cells], statistics[slots])
-        buffer[: n_cells + 64] = 0
+                table[following], following, entries, payloads, weights, no_bits,
+                found[side], found_weights[side],
+            )  # fmt: skip
+        if current >= 0:
+            row, its = table[current], (1 - side if following >= 0 else side)
+            _add_block(row, ready, found[its], found_weights[its], buffer, is_half)
+            n_cells, first = row[N_CELLS], row[FIRST_ROW]
+            slots = slice(slot_starts[current], slot_starts[current + 1])
+            starts = order_starts[slots.start : slots.stop + 1]
+            _finish_block(buffer, divisor, order, starts, out[first : first + n_cells], statistics[slots])
+            buffer[: n_cells + 64] = 0
+            n_done += n_cells
+        if following < 0:
+            return n_done >= enough
+        current = following
 
 
 # Two entry points rather than a flag: the compiler drops the other value type's branches from the loops.
@@ -140,11 +149,13 @@ def _score_blocks(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def score_blocks_half(
-    table, blocks, entries, payloads, weights, divisor, buffer, found, found_weights, no_bits,
-    out, order, order_starts, slot_starts, statistics,
+    table, blocks, claimed, run, enough, entries, payloads, weights, divisor, buffer, found, found_weights,
+    no_bits, out, order, order_starts, slot_starts, statistics,
 ):  # fmt: skip
-    """Score the blocks listed in ``blocks`` (indices into ``table``).
+    """Score blocks of the list ``blocks`` (indices into ``table``) that no other thread has claimed.
 
+    ``claimed`` int64 (1,): how many of the list are taken; threads that share it share the work, ``run``
+    blocks at a time. Returns after some ``enough`` cells (True), or when no block is left (False).
     By gene, in gene order: ``entries`` uint64 (n,), the address of its entries by block; ``payloads`` uint64
     (n,), the address that their offsets count from, 0 for the payload of the block; ``weights`` (n,).
     ``divisor`` turns the sum into the aggregate. ``buffer`` (BUFFER_CELLS,) must come in as zeros and is left
@@ -156,19 +167,19 @@ def score_blocks_half(
     statistics of its block's slots (rows slot_starts[b]:slot_starts[b + 1] of ``statistics``; a slot without
     cells: 0, 0, -inf).
     """
-    _score_blocks(
-        table, blocks, entries, payloads, weights, divisor, buffer, found, found_weights, no_bits,
-        out, order, order_starts, slot_starts, statistics, True,
+    return _score_blocks(
+        table, blocks, claimed, run, enough, entries, payloads, weights, divisor, buffer,
+        found, found_weights, no_bits, out, order, order_starts, slot_starts, statistics, True,
     )  # fmt: skip
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def score_blocks_single(
-    table, blocks, entries, payloads, weights, divisor, buffer, found, found_weights, no_bits,
-    out, order, order_starts, slot_starts, statistics,
+    table, blocks, claimed, run, enough, entries, payloads, weights, divisor, buffer, found, found_weights,
+    no_bits, out, order, order_starts, slot_starts, statistics,
 ):  # fmt: skip
     """As `score_blocks_half`, for float32 values and float64 scores."""
-    _score_blocks(
-        table, blocks, entries, payloads, weights, divisor, buffer, found, found_weights, no_bits,
-        out, order, order_starts, slot_starts, statistics, False,
+    return _score_blocks(
+        table, blocks, claimed, run, enough, entries, payloads, weights, divisor, buffer,
+        found, found_weights, no_bits, out, order, order_starts, slot_starts, statistics, False,
     )  # fmt: skip

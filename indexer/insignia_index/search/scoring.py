@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,7 @@ from insignia_index.kernels.score import MAXIMUM, score_blocks_half, score_block
 from insignia_index.search.gene_cache import Postings
 from insignia_index.search.grouping import Grouping
 from insignia_index.search.plan import Query
-from insignia_index.search.tasks import Buffers, Threads, split
+from insignia_index.search.tasks import TASK_CELLS, Buffers, Threads, split
 from insignia_index.snapshot import Snapshot
 
 #: An empty bitmap of any block, and a vector's width of values behind it.
@@ -37,21 +39,24 @@ class Work:
 
     @property
     def tasks(self) -> list[npt.NDArray[np.int64]]:
-        """The blocks to visit, in runs of about equal numbers of cells, some for every thread."""
-        return self._runs(self.n_threads)
-
-    @property
-    def large_tasks(self) -> list[npt.NDArray[np.int64]]:
-        """The same in as few runs as there may be: for work that is done before another thread has begun."""
-        return self._runs(1)
-
-    def _runs(self, n_threads: int) -> list[npt.NDArray[np.int64]]:
+        """The blocks to visit in runs of about TASK_CELLS cells: work that is short, so that few share it."""
         blocks = self.grouping.blocks
-        return [blocks[a:b] for a, b in split(self.snapshot.block_cells[blocks], n_threads)]
+        return [blocks[a:b] for a, b in split(self.snapshot.block_cells[blocks], TASK_CELLS)]
 
-    def run(self, work: Any, tasks: Any) -> None:
-        """Work off the tasks on this search's threads."""
-        self.threads.run(work, tasks, self.cancel, self.n_threads)
+    def run(self, work: Callable[[int], None], n_tasks: int) -> None:
+        """Call ``work`` with every number below ``n_tasks``, on this search's threads."""
+        waiting = deque(range(n_tasks))
+
+        def take() -> None:
+            while waiting:
+                try:
+                    task = waiting.popleft()
+                except IndexError:  # another thread was faster
+                    return
+                self.cancel.check()
+                work(task)
+
+        self.threads.share(take, min(self.n_threads, n_tasks))
 
 
 def score_dtype(value_bits: int) -> type[np.floating[Any]]:
@@ -74,14 +79,28 @@ def score_all(
     score_blocks = score_blocks_half if value_bits == 16 else score_blocks_single
     room = len(weights) + GENES
 
-    def score(blocks: npt.NDArray[np.int64]) -> None:
+    claimed, run = np.zeros(1, np.int64), _blocks_at_once(work)
+
+    def score() -> None:
         accumulator = work.buffers.take("accumulator", BUFFER_CELLS, dtype)
-        score_blocks(
-            snapshot.table, blocks, postings.entries, postings.payloads, weights, dtype(query.divisor),
-            accumulator, np.empty((2, 3, room, 2), np.int64), np.zeros((2, 3, room), dtype), _NO_BITS_ADDRESS,
-            out, grouping.order, grouping.order_starts, grouping.slot_starts, statistics,
-        )  # fmt: skip
+        found, found_weights = np.empty((2, 3, room, 2), np.int64), np.zeros((2, 3, room), dtype)
+        more = True
+        while more:
+            work.cancel.check()
+            more = score_blocks(
+                snapshot.table, grouping.blocks, claimed, run, TASK_CELLS,
+                postings.entries, postings.payloads, weights, dtype(query.divisor),
+                accumulator, found, found_weights, _NO_BITS_ADDRESS,
+                out, grouping.order, grouping.order_starts, grouping.slot_starts, statistics,
+            )  # fmt: skip
         work.buffers.give("accumulator", accumulator)
 
-    work.run(score, work.tasks)
+    work.threads.share(score, min(work.n_threads, len(grouping.blocks)))
     return statistics
+
+
+def _blocks_at_once(work: Work) -> int:
+    """Blocks that a thread claims at a time: neighbours in memory, and yet eight turns for every thread."""
+    n_blocks, n_cells = len(work.grouping.blocks), max(1, work.grouping.n_cells)
+    turns = max(-(-n_cells // TASK_CELLS), 8 * work.n_threads if work.n_threads > 1 else 1)
+    return max(1, n_blocks // turns)

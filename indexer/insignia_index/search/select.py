@@ -131,7 +131,7 @@ def _collect(
     starts = work.snapshot.block_starts
     typed_bound = scores.dtype.type(bound)
     collect_rows = collect_single if scores.dtype == np.float32 else collect_double
-    tasks = work.large_tasks
+    tasks = work.tasks
     found: list[slice] = [slice(0)] * len(tasks)
 
     def collect(i: int) -> None:
@@ -141,7 +141,7 @@ def _collect(
         n = collect_rows(scores, tasks[i], starts, typed_bound, rows, values)
         found[i] = slice(first, first + n)
 
-    work.run(collect, range(len(tasks)))
+    work.run(collect, len(tasks))
     if len(found) == 1:
         return room.rows[found[0]], room.values[found[0]]
     return np.concatenate([room.rows[f] for f in found]), np.concatenate([room.values[f] for f in found])

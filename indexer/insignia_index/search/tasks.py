@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any
@@ -13,12 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from insignia_index.cancel import CancelToken
-
-#: Cells of a task at most: with 200 genes about 10 ms, the latency of a cancellation.
+#: Cells between two checks for a cancellation: with 200 genes about 10 ms.
 TASK_CELLS = 262_144
-#: Tasks a thread at least, so that one slow task does not keep the others waiting long.
-TASKS_PER_THREAD = 2
 
 
 class Threads:
@@ -29,7 +24,7 @@ class Threads:
 
     def __init__(self, n_threads: int | None = None) -> None:
         self.n_threads = n_threads or len(os.sched_getaffinity(0))
-        self._queue: SimpleQueue[_Phase | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Shared | None] = SimpleQueue()
         self._helpers = [
             threading.Thread(target=self._help, name=f"insignia-search-{i}", daemon=True)
             for i in range(self.n_threads - 1)
@@ -37,20 +32,24 @@ class Threads:
         for helper in self._helpers:
             helper.start()
 
-    def run(
-        self, work: Callable[[Any], None], tasks: Sequence[Any], cancel: CancelToken, n_threads: int
-    ) -> None:
-        """Call ``work`` on every task, in no particular order; raises the first error when all stopped."""
-        if min(n_threads, len(tasks)) <= 1:
-            for task in tasks:
-                cancel.check()
-                work(task)
+    def share(self, work: Callable[[], None], n_threads: int) -> None:
+        """Call ``work`` here and on up to ``n_threads - 1`` helpers; raises the first error when all stopped.
+
+        ``work`` takes parts of one whole until none is left, so that a helper that comes late, because other
+        searches keep it busy, is not waited for.
+        """
+        if n_threads <= 1:
+            work()
             return
-        phase = _Phase(work, tasks, cancel)
-        for _ in range(min(n_threads, len(tasks)) - 1):
-            self._queue.put(phase)
-        phase.work_off()
-        phase.wait()
+        shared = _Shared(work)
+        for _ in range(n_threads - 1):
+            self._queue.put(shared)
+        try:
+            work()
+        finally:
+            error = shared.finish()
+        if error is not None:
+            raise error
 
     def close(self) -> None:
         """End the threads."""
@@ -60,56 +59,57 @@ class Threads:
             helper.join()
 
     def _help(self) -> None:
-        while (phase := self._queue.get()) is not None:
-            phase.work_off()
-            del phase  # else an idle thread would keep the last search's arrays
+        while (shared := self._queue.get()) is not None:
+            shared.help()
+            del shared  # else an idle thread would keep the last search's arrays
 
 
-class _Phase:
-    """Tasks that several threads work off together."""
+class _Shared:
+    """Work that helpers may join until its owner has finished."""
 
-    def __init__(self, work: Callable[[Any], None], tasks: Sequence[Any], cancel: CancelToken) -> None:
-        self._work = work
-        self._waiting = deque(tasks)
-        self._cancel = cancel
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work: Callable[[], None] | None = work
         self._lock = threading.Lock()
-        self._n_unfinished = len(tasks)
-        self._finished = threading.Event()
+        self._n_helping = 0
+        self._left: threading.Event | None = None
         self._error: BaseException | None = None
 
-    def work_off(self) -> None:
-        """Take tasks until none is left; after an error the rest is only counted."""
-        while True:
-            try:
-                task = self._waiting.popleft()  # atomic
-            except IndexError:
+    def help(self) -> None:
+        """Do a part of the work, if there is any left."""
+        with self._lock:
+            work = self._work
+            if work is None:
                 return
-            try:
-                if self._error is None:
-                    self._cancel.check()
-                    self._work(task)
-            except BaseException as error:
-                self._error = self._error or error
-            with self._lock:
-                self._n_unfinished -= 1
-                if self._n_unfinished == 0:
-                    self._finished.set()
+            self._n_helping += 1
+        try:
+            work()
+        except BaseException as error:
+            self._error = error
+        with self._lock:
+            self._n_helping -= 1
+            if self._left is not None and self._n_helping == 0:
+                self._left.set()
 
-    def wait(self) -> None:
-        """Wait until every task has ended, and raise the first error."""
-        self._finished.wait()
-        if self._error is not None:
-            raise self._error
+    def finish(self) -> BaseException | None:
+        """Let nobody begin any more, wait for those who have begun, and return the error of one of them."""
+        with self._lock:
+            # the queue may hold this object for long yet, but not the search's arrays
+            self._work = None
+            if self._n_helping:
+                self._left = threading.Event()
+        if self._left is not None:
+            self._left.wait()
+        return self._error
 
 
-def split(weights: npt.NDArray[np.int64], n_threads: int) -> list[tuple[int, int]]:
-    """Runs [first, last) of items of about equal weight: enough for the threads, none above TASK_CELLS."""
+def split(weights: npt.NDArray[np.int64], at_most: int) -> list[tuple[int, int]]:
+    """Runs [first, last) of items, of about equal weight, about ``at_most``."""
     ends = np.cumsum(weights)
     total = int(ends[-1]) if len(ends) else 0
-    n_tasks = max(-(-total // TASK_CELLS), n_threads * TASKS_PER_THREAD if n_threads > 1 else 1)
-    if total == 0 or n_tasks == 1:
+    n_runs = -(-total // at_most)
+    if n_runs <= 1:
         return [(0, len(weights))] if total else []
-    edges = np.searchsorted(ends, np.arange(1, n_tasks) * (total / n_tasks)) + 1
+    edges = np.searchsorted(ends, np.arange(1, n_runs) * (total / n_runs)) + 1
     cuts = sorted({0, len(weights), *edges.tolist()})
     return list(pairwise(cuts))
 
