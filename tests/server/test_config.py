@@ -2,6 +2,7 @@ import math
 
 import pytest
 
+from insignia_index.search.gene_cache import GENE_CACHE_BYTES
 from insignia_model.errors import InvalidArgument
 from insignia_server.config import LOWEST, ServerConfig
 
@@ -38,3 +39,7 @@ def test_an_address_is_known_to_be_this_machines_alone(host, local):
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::]:50051", "localhost:65535"])
 def test_addresses_are_taken(listen):
     assert ServerConfig(listen=listen).listen == listen
+
+
+def test_the_cache_is_as_large_as_an_embedded_atlas_has_it():
+    assert ServerConfig().cache_bytes == GENE_CACHE_BYTES

@@ -149,31 +149,26 @@ def prefetch(address, n_bytes):
 
 
 @intrinsic
-def _bits_of_double(typing_context, value):
+def order_key(typing_context, value):
+    """Unsigned integer as wide as the float32 or float64, that orders as it does.
+
+    -0.0 comes just below 0.0; NaN has no place.
+    """
+    key = types.uint32 if value.bitwidth == 32 else types.uint64
+
     def generate(context, builder, signature, args):
-        return builder.bitcast(args[0], ir.IntType(64))
+        integer = ir.IntType(key.bitwidth)
+        bits = builder.bitcast(args[0], integer)
+        # all bits of a negative number are inverted, of another only the sign
+        negative = builder.ashr(bits, integer(key.bitwidth - 1))
+        return builder.xor(bits, builder.or_(negative, integer(1 << (key.bitwidth - 1))))
 
-    return types.uint64(types.float64), generate
-
-
-@njit(inline="always")
-def order_key_single(value):
-    """uint32 that orders as the float32 does (-0.0 just below 0.0; no NaN)."""
-    bits = _bits_of_float(value)
-    # all bits of a negative number are inverted, of another only the sign
-    return bits ^ (np.uint32(np.int32(bits) >> np.int32(31)) | np.uint32(1 << 31))
-
-
-@njit(inline="always")
-def order_key_double(value):
-    """As `order_key_single`, uint64 for float64."""
-    bits = _bits_of_double(value)
-    return bits ^ (np.uint64(np.int64(bits) >> np.int64(63)) | np.uint64(1 << 63))
+    return key(value), generate
 
 
 @intrinsic
 def value_of_key(typing_context, key):
-    """The float32 or float64 that has this `order_key_single` (uint32) or `order_key_double` (uint64)."""
+    """The float32 (of a uint32) or float64 (of a uint64) that has this `order_key`."""
     element = ir.FloatType() if key.bitwidth == 32 else ir.DoubleType()
 
     def generate(context, builder, signature, args):

@@ -3,45 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
-from numba.extending import overload
+from numba import njit
 
-from insignia_index.kernels.memory import order_key_double, order_key_single, value_of_key
+from insignia_index.kernels.memory import order_key, value_of_key
 
 #: Parts of a range that a pass tells apart.
 _DIGITS = 2048
 
 
-def _order_keys(values):
-    """Unsigned integers of the width of the values that order as these do."""
-    raise NotImplementedError  # numba alone calls it
-
-
-@overload(_order_keys)
-def _order_keys_of(values):
-    if values.dtype is types.float32:
-
-        def of_single(values):
-            keys = np.empty(len(values), np.uint32)
-            for i in range(len(values)):
-                keys[i] = order_key_single(values[i])
-            return keys
-
-        return of_single
-
-    def of_double(values):
-        keys = np.empty(len(values), np.uint64)
-        for i in range(len(values)):
-            keys[i] = order_key_double(values[i])
-        return keys
-
-    return of_double
-
-
 @njit(nogil=True, cache=True)
 def nth_smallest(values, n):
     """Value of rank ``n`` (from 0) of ``values`` (float32 or float64, no NaN), as float64."""
-    keys = _order_keys(values)
+    keys = np.full(len(values), order_key(values[0]))  # of the type of a key
+    for i in range(len(values)):
+        keys[i] = order_key(values[i])
     unsigned = keys.dtype.type
     low, high, n_left = keys.min(), keys.max(), len(values)
     counts = np.empty(_DIGITS, np.int64)
