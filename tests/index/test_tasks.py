@@ -1,11 +1,16 @@
 """Threads that share the parts of one search."""
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from insignia_index import Atlas
+from insignia_index.search import scoring
 from insignia_index.search.tasks import Threads, split
+
+from .made import build, study
 
 WAIT_S = 10
 
@@ -104,3 +109,21 @@ def test_runs_cover_all_items_once_and_in_order(weights: list[int], at_most: int
     items = [i for first, last in runs for i in range(first, last)]
     assert items == (list(range(len(weights))) if sum(weights) else [])
     assert len(runs) <= max(1, -(-sum(weights) // at_most))
+
+
+@pytest.mark.parametrize(
+    ("worth", "n_threads"),
+    [(81, 1), (80, 2), (40, 3), (1, 4)],
+    ids=["none", "one", "two", "as many as blocks"],
+)
+def test_a_search_takes_as_many_threads_as_its_cells_and_genes_are_worth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth: int, n_threads: int
+) -> None:
+    path = build(tmp_path, [study(name, 10) for name in "ABCD"])
+    asked: list[int] = []
+    monkeypatch.setattr(scoring, "WORTH_A_THREAD", worth)
+    with Atlas.open(path, threads=8) as atlas:
+        share = atlas._threads.share
+        monkeypatch.setattr(atlas._threads, "share", lambda work, n: (asked.append(n), share(work, n)))
+        atlas.search(["G1", "G2"])  # 80 cells times genes, a block a study
+    assert asked[0] == n_threads
