@@ -67,19 +67,16 @@ class _ValueIndex:
         self._columns = columns
         self._kind, self._dtype = example.kind, example.values.dtype
         self._addresses = _addresses([None if c is None else c.values for c in columns])
-        masks = [None if c is None else c.missing for c in columns]
-        self._mask_addresses = _addresses(masks)
-        self._lacks_mask = self._addresses == 0
-        self._has_mask = example.kind != "number"
+        self._mask_addresses = _addresses([None if c is None else c.missing for c in columns])
+        self._lacks_field = self._addresses == 0
 
     def take(self, study: Ints, row: Ints) -> Column:
-        values = np.zeros(len(row), self._dtype)
-        if not self._has_mask:
-            values[:] = np.nan
+        is_number = self._kind == "number"
+        values = np.full(len(row), np.nan if is_number else 0, self._dtype)
         self._gather(self._addresses, study, row, values)
-        if not self._has_mask:
+        if is_number:
             return Column(self._kind, values)
-        missing = self._lacks_mask[study]
+        missing = self._lacks_field[study]
         self._gather(self._mask_addresses, study, row, missing)
         return Column(self._kind, values, missing=missing)
 

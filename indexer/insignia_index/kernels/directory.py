@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from insignia_index.format.layout import BITMAP, LIST
+from insignia_index.format.layout import BITMAP, EXPONENT_SHIFT, KIND_SHIFT, LIST, OFFSET_SHIFT
 from insignia_index.kernels.memory import popcount, view
 
 #: Columns of a block table.
@@ -20,9 +20,8 @@ TABLE_COLUMNS = 10
 NO_ENTRY = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 NO_KIND = 3
 
-_OFFSET_SHIFT = np.uint64(26)
-_OFFSET_UNIT = np.uint64(2)
-_HEAD_BITS = np.uint64((1 << 26) - 1)
+_OFFSET_UNIT = np.uint64(2)  # offsets count in units of 4 bytes
+_BELOW_OFFSET = (np.uint64(1) << OFFSET_SHIFT) - np.uint64(1)
 
 
 @njit(nogil=True, inline="always")
@@ -42,7 +41,7 @@ def entry_index(row, gene):
 @njit(nogil=True, inline="always")
 def entry_kind(entry):
     """Kind of a container."""
-    return np.int64((entry >> np.uint64(16)) & np.uint64(3))
+    return np.int64((entry >> KIND_SHIFT) & np.uint64(3))
 
 
 @njit(nogil=True, inline="always")
@@ -54,13 +53,13 @@ def entry_count(entry):
 @njit(nogil=True, inline="always")
 def entry_exponent(entry):
     """Exponent of the values' scale, plus 128."""
-    return np.int64((entry >> np.uint64(18)) & np.uint64(0xFF))
+    return np.int64((entry >> EXPONENT_SHIFT) & np.uint64(0xFF))
 
 
 @njit(nogil=True, inline="always")
 def entry_offset(entry):
     """Bytes from the payload's beginning to the container."""
-    return np.int64((entry >> _OFFSET_SHIFT) << _OFFSET_UNIT)
+    return np.int64((entry >> OFFSET_SHIFT) << _OFFSET_UNIT)
 
 
 @njit(nogil=True, cache=True)
@@ -108,5 +107,5 @@ def copy_containers(table, value_bytes, entries, payload):
         size = container_size(entry_kind(entry), entry_count(entry), row[N_CELLS], value_bytes) // 4
         source = view(np.uint64(row[PAYLOAD] + entry_offset(entry)), size, np.uint32)
         payload[n_words : n_words + size] = source
-        entries[block] = (entry & _HEAD_BITS) | (np.uint64(n_words) << _OFFSET_SHIFT)
+        entries[block] = (entry & _BELOW_OFFSET) | (np.uint64(n_words) << OFFSET_SHIFT)
         n_words += size

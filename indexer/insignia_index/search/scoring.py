@@ -81,8 +81,8 @@ def score_all(
     weights = query.weights.astype(dtype)
     score_blocks = score_blocks_half if value_bits == 16 else score_blocks_single
     room = len(weights) + GENES
-
-    claimed, run = np.zeros(1, np.int64), _blocks_at_once(work)
+    n_threads, run = _division(work, len(weights))
+    claimed = np.zeros(1, np.int64)
 
     def score() -> None:
         accumulator = work.buffers.take("accumulator", BUFFER_CELLS, dtype)
@@ -98,13 +98,15 @@ def score_all(
             )  # fmt: skip
         work.buffers.give("accumulator", accumulator)
 
-    worth = 1 + len(weights) * grouping.n_cells // WORTH_A_THREAD
-    work.threads.share(score, min(work.n_threads, worth, len(grouping.blocks)))
+    work.threads.share(score, n_threads)
     return statistics
 
 
-def _blocks_at_once(work: Work) -> int:
-    """Blocks that a thread claims at a time: neighbours in memory, and yet eight turns for every thread."""
-    n_blocks, n_cells = len(work.grouping.blocks), max(1, work.grouping.n_cells)
-    turns = max(-(-n_cells // TASK_CELLS), 8 * work.n_threads if work.n_threads > 1 else 1)
-    return max(1, n_blocks // turns)
+def _division(work: Work, n_genes: int) -> tuple[int, int]:
+    """Threads that the scoring is worth, and blocks (neighbours in memory) that each claims at a time."""
+    blocks = work.grouping.blocks
+    n_cells = int(work.snapshot.block_cells[blocks].sum())
+    n_threads = min(work.n_threads, len(blocks), 1 + n_genes * n_cells // WORTH_A_THREAD)
+    # eight turns for every thread, so that none waits long for another
+    turns = max(1, n_cells // TASK_CELLS, 8 * n_threads if n_threads > 1 else 1)
+    return n_threads, max(1, len(blocks) // turns)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from itertools import pairwise
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -17,20 +18,11 @@ TASK_CELLS = 262_144
 
 
 class Threads:
-    """Worker threads for kernels that release the GIL; the calling thread always works too.
-
-    A `concurrent.futures` pool does the same for some 0.1 ms more a phase, a tenth of a search.
-    """
+    """Worker threads for kernels that release the GIL; the calling thread always works too."""
 
     def __init__(self, n_threads: int | None = None) -> None:
         self.n_threads = n_threads or len(os.sched_getaffinity(0))
-        self._queue: SimpleQueue[_Shared | None] = SimpleQueue()
-        self._helpers = [
-            threading.Thread(target=self._help, name=f"insignia-search-{i}", daemon=True)
-            for i in range(self.n_threads - 1)
-        ]
-        for helper in self._helpers:
-            helper.start()
+        self._helpers = ThreadPoolExecutor(max(1, self.n_threads - 1), "insignia-search")
 
     def share(self, work: Callable[[], None], n_threads: int) -> None:
         """Call ``work`` here and on up to ``n_threads - 1`` helpers; raises the first error when all stopped.
@@ -38,68 +30,22 @@ class Threads:
         ``work`` takes parts of one whole until none is left, so that a helper that comes late, because other
         searches keep it busy, is not waited for.
         """
-        if n_threads <= 1:
-            work()
-            return
-        shared = _Shared(work)
-        for _ in range(n_threads - 1):
-            self._queue.put(shared)
+        asked: list[Future[None]] = []
+        # once closed, which a stream of scores may outlive, the caller works alone
+        with suppress(RuntimeError):
+            for _ in range(n_threads - 1):
+                asked.append(self._helpers.submit(work))
         try:
             work()
         finally:
-            error = shared.finish()
-        if error is not None:
-            raise error
+            begun = [helper for helper in asked if not helper.cancel()]
+            wait(begun)
+        for helper in begun:
+            helper.result()
 
     def close(self) -> None:
         """End the threads."""
-        for _ in self._helpers:
-            self._queue.put(None)
-        for helper in self._helpers:
-            helper.join()
-
-    def _help(self) -> None:
-        while (shared := self._queue.get()) is not None:
-            shared.help()
-            del shared  # else an idle thread would keep the last search's arrays
-
-
-class _Shared:
-    """Work that helpers may join until its owner has finished."""
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        self._work: Callable[[], None] | None = work
-        self._lock = threading.Lock()
-        self._n_helping = 0
-        self._left: threading.Event | None = None
-        self._error: BaseException | None = None
-
-    def help(self) -> None:
-        """Do a part of the work, if there is any left."""
-        with self._lock:
-            work = self._work
-            if work is None:
-                return
-            self._n_helping += 1
-        try:
-            work()
-        except BaseException as error:
-            self._error = error
-        with self._lock:
-            self._n_helping -= 1
-            if self._left is not None and self._n_helping == 0:
-                self._left.set()
-
-    def finish(self) -> BaseException | None:
-        """Let nobody begin any more, wait for those who have begun, and return the error of one of them."""
-        with self._lock:
-            # the queue may hold this object for long yet, but not the search's arrays
-            self._work = None
-            if self._n_helping:
-                self._left = threading.Event()
-        if self._left is not None:
-            self._left.wait()
-        return self._error
+        self._helpers.shutdown()
 
 
 def split(weights: npt.NDArray[np.int64], at_most: int) -> list[tuple[int, int]]:
@@ -139,9 +85,3 @@ class Buffers:
             if self._free_bytes + array.nbytes <= self._KEPT_BYTES:
                 self._free.setdefault((name, len(array), array.dtype.str), []).append(array)
                 self._free_bytes += array.nbytes
-
-    def clear(self) -> None:
-        """Forget all arrays (their sizes belong to a snapshot)."""
-        with self._lock:
-            self._free.clear()
-            self._free_bytes = 0
