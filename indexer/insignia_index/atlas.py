@@ -18,7 +18,8 @@ from insignia_index.search.cells import cell_table
 from insignia_index.search.engine import Session, search, stream_scores
 from insignia_index.search.gene_cache import GENE_CACHE_BYTES, GeneCache
 from insignia_index.search.plan import Groupings, resolve
-from insignia_index.search.tasks import Buffers, Threads
+from insignia_index.search.screening import Screening
+from insignia_index.search.tasks import BackgroundThreads, Buffers, Threads
 from insignia_index.snapshot import Snapshot
 from insignia_model.condition import WhereLike, conditions
 from insignia_model.errors import CellNotFound
@@ -26,6 +27,13 @@ from insignia_model.hits import HitRule
 from insignia_model.info import AtlasInfo, FieldInfo, StudyInfo
 from insignia_model.request import CellId, SearchRequest
 from insignia_model.result import GeneReport, Scores, ScoreStream, SearchResult
+from insignia_model.screen import (
+    ScreenRequest,
+    ScreenStream,
+    SignaturesLike,
+    SkippedSignature,
+    signatures_of,
+)
 from insignia_model.signature import Signature, SignatureLike
 from insignia_model.table import Table
 
@@ -41,6 +49,7 @@ class Atlas:
         self._cache_bytes = cache_bytes
         self._store = store
         self._threads = threads
+        self._background = BackgroundThreads(threads.n_threads)
         self._refreshing = threading.Lock()
         self._open_session: Session | None = self._new_session(None)
 
@@ -82,6 +91,7 @@ class Atlas:
         if self._open_session is not None:
             self._open_session = None
             self._threads.close()
+            self._background.close()
             self._store.close()
 
     @property
@@ -168,6 +178,33 @@ class Atlas:
         """The same as chunks of at most 65,536 cells of one study, scored as they are asked for."""
         request = _scores_request(signature, where, aggregate, min_coverage)
         return stream_scores(self._session, request, cell_ids, cancel or CancelToken())
+
+    def screen(
+        self,
+        signatures: SignaturesLike,
+        *,
+        where: WhereLike = None,
+        group_by: str | Sequence[str] = ("study",),
+        hits: HitRule | str | None = "percentile:95",
+        aggregate: str = "mean",
+        min_cells: int = 10,
+    ) -> ScreenStream:
+        """Groups of every signature, see `ScreenRequest`; a signature that cannot be scored has a reason."""
+        request = ScreenRequest.of(
+            where=where, group_by=group_by, hits=hits, aggregate=aggregate, min_cells=min_cells
+        )
+        return self.run_screen(request, signatures_of(signatures))
+
+    def run_screen(
+        self,
+        request: ScreenRequest,
+        signatures: Iterable[Signature | SkippedSignature],
+        *,
+        cancel: CancelToken | None = None,
+    ) -> ScreenStream:
+        """Answer a screen of signatures that are read as they are needed; gives way to searches."""
+        screening = Screening(self._session, self._background, request, cancel or CancelToken())
+        return ScreenStream(screening.chunks(signatures), screening.plan)
 
     def genes(self, names: Iterable[str]) -> GeneReport:
         """What each gene name means to this atlas."""

@@ -88,6 +88,14 @@ class Column:
         names = tuple(self.dictionary[code] for code in used[n_missing:].tolist())
         return Column("category", (codes - n_missing).astype(np.int32), names)
 
+    def without(self, rows: npt.NDArray[np.bool_]) -> Column:
+        """The same values, missing in ``rows`` too."""
+        if self.kind == "category":
+            return Column("category", np.where(rows, np.int32(-1), self.values), self.dictionary)
+        if self.kind == "number":
+            return Column("number", np.where(rows, self.values.dtype.type(np.nan), self.values))
+        return Column(self.kind, self.values, missing=rows if self.missing is None else rows | self.missing)
+
     def head(self, n_rows: int) -> Column:
         """First ``n_rows`` values (views)."""
         missing = None if self.missing is None else self.missing[:n_rows]

@@ -89,7 +89,7 @@ def _add_block(row, counts, found, found_weights, scores, is_half):
 
 
 @njit(nogil=True, error_model="numpy", inline="always")
-def _finish_block(sums, divisor, order, order_starts, scores, statistics):
+def finish_block(sums, divisor, order, order_starts, scores, statistics):
     """Divide the sums into the block's scores (n_cells,), and take the statistics of its slots.
 
     ``order_starts`` (n_slots + 1,) into ``order``: the cells of each slot. A cell that is in none is filtered
@@ -136,7 +136,7 @@ def _score_blocks(
             n_cells, first = row[N_CELLS], row[FIRST_ROW]
             slots = slice(slot_starts[current], slot_starts[current + 1])
             starts = order_starts[slots.start : slots.stop + 1]
-            _finish_block(buffer, divisor, order, starts, out[first : first + n_cells], statistics[slots])
+            finish_block(buffer, divisor, order, starts, out[first : first + n_cells], statistics[slots])
             buffer[: n_cells + 64] = 0
             n_done += n_cells
         if following < 0:

@@ -46,24 +46,16 @@ class Units:
         )  # fmt: skip
         self._units, self._counts, self._figures = units
 
+    @property
+    def groups(self) -> tuple[Ints, Ints, Floats]:
+        """Groups that have cells, best first, int64 (n,), their counts (4, n) and their figures (6, n)."""
+        return self._groups, self._group_counts, self._group_figures
+
     def group_table(self, quantiles: Floats | None) -> Table:
         """One row per group; ``quantiles`` float64 (n_groups, 2): median and p90, if asked for."""
-        counts, figures = self._group_counts, self._group_figures
-        columns = self._keys(self._groups)
-        columns["n_cells"] = Column("integer", counts[CELLS])
-        columns["n_hits"] = Column("integer", counts[HITS])
-        columns["hit_fraction"] = Column("number", figures[FRACTION])
-        columns["mean"] = Column("number", figures[MEAN])
-        columns["sd"] = Column("number", figures[SD])
-        columns["max"] = Column("number", figures[LARGEST])
-        if quantiles is not None:
-            columns["median"] = Column("number", quantiles[self._groups, 0])
-            columns["p90"] = Column("number", quantiles[self._groups, 1])
-        columns["n_samples"] = Column("integer", counts[SAMPLES])
-        columns["sample_hit_fraction_mean"] = Column("number", figures[SAMPLE_MEAN])
-        columns["sample_hit_fraction_median"] = Column("number", figures[SAMPLE_MEDIAN])
-        columns["n_genes_measured"] = Column("integer", counts[LEAST_MEASURED])
-        return Table(columns)
+        extra = None if quantiles is None else quantiles[self._groups]
+        figures = group_columns(self._group_counts, self._group_figures, extra)
+        return Table(self._keys(self._groups) | figures)
 
     def sample_table(self) -> Table:
         """One row per unit with a cell that passes, in the order of the groups, then of study and sample."""
@@ -79,6 +71,27 @@ class Units:
 
     def _keys(self, groups: Ints) -> dict[str, Column]:
         return {field: column.take(groups) for field, column in self._grouping.group_keys.items()}
+
+
+def group_columns(counts: Ints, figures: Floats, quantiles: Floats | None = None) -> dict[str, Column]:
+    """Columns of groups from counts int64 (4, n), figures (6, n) and, if asked for, quantiles (n, 2)."""
+    columns = {
+        "n_cells": Column("integer", counts[CELLS]),
+        "n_hits": Column("integer", counts[HITS]),
+        "hit_fraction": Column("number", figures[FRACTION]),
+        "mean": Column("number", figures[MEAN]),
+        "sd": Column("number", figures[SD]),
+        "max": Column("number", figures[LARGEST]),
+    }
+    if quantiles is not None:
+        columns["median"] = Column("number", quantiles[:, 0])
+        columns["p90"] = Column("number", quantiles[:, 1])
+    return columns | {
+        "n_samples": Column("integer", counts[SAMPLES]),
+        "sample_hit_fraction_mean": Column("number", figures[SAMPLE_MEAN]),
+        "sample_hit_fraction_median": Column("number", figures[SAMPLE_MEDIAN]),
+        "n_genes_measured": Column("integer", counts[LEAST_MEASURED]),
+    }
 
 
 def group_quantiles(snapshot: Snapshot, grouping: Grouping, scores: npt.NDArray[Any]) -> Floats:

@@ -1,0 +1,256 @@
+"""Many signatures over all cells: blocks of cells outside, signatures inside.
+
+A batch of signatures is scored together: every block's containers are expanded once for all of them. Then
+each signature's cut-off, hits and groups are what a single search makes of the same scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+
+from insignia_index.cancel import CancelToken
+from insignia_index.kernels.columns import SPAN_CELLS, score_signatures
+from insignia_index.kernels.containers import BUFFER_CELLS
+from insignia_index.kernels.score import MAXIMUM
+from insignia_index.search.engine import Session
+from insignia_index.search.finalise import Units, group_columns
+from insignia_index.search.grouping import Grouping
+from insignia_index.search.plan import Query, plan_query
+from insignia_index.search.scoring import Work, score_all, score_dtype
+from insignia_index.search.select import select
+from insignia_index.search.tasks import BackgroundThreads
+from insignia_model.errors import RequestError
+from insignia_model.screen import ScreenChunk, ScreenPlan, ScreenRequest, SkippedSignature
+from insignia_model.signature import Signature
+from insignia_model.table import Column, Table
+
+#: Memory for the scores and statistics of a batch.
+MEMORY_BYTES = 3 << 29
+#: More signatures together save nothing: expanding the postings is then a small part of the work.
+_MAX_BATCH = 2_000
+#: Slots are numbered by uint16.
+_MAX_GENES = 1 << 16
+
+Floats = npt.NDArray[np.float64]
+Item = Signature | SkippedSignature
+
+
+class Screening:
+    """One screen: what is the same for all of its signatures."""
+
+    def __init__(
+        self, session: Session, threads: BackgroundThreads, request: ScreenRequest, cancel: CancelToken,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:  # fmt: skip
+        self._session = session
+        self._threads = threads
+        self._request = request
+        self._cancel = cancel
+        self._grouping = session.groupings.get(request.group_by, request.where, None)
+        self._dtype = score_dtype(session.value_bits)
+        n_cells, n_slots = session.snapshot.n_cells, len(self._grouping.slot_unit)
+        one = n_cells * np.dtype(self._dtype).itemsize + n_slots * 3 * 8
+        n = max(1, min(_MAX_BATCH, memory_bytes // max(1, one)))
+        self.plan = ScreenPlan(self._grouping.n_cells, n, n * one)
+        self._scores = np.empty((0, n_cells), self._dtype)
+
+    def chunks(self, items: Iterable[Item]) -> Generator[ScreenChunk, None, None]:
+        """Rows of the signatures, a batch at a time."""
+        source = iter(items)
+        while batch := list(islice(source, self.plan.n_per_batch)):
+            yield ScreenChunk(len(batch), self._table(batch))
+
+    def _table(self, batch: list[Item]) -> Table:
+        planned = [self._planned(item) for item in batch]
+        queries = [query for query in planned if isinstance(query, Query)]
+        rows = _Rows(self._grouping, self._request)
+        units = iter(self._units(queries))
+        for item, query in zip(batch, planned, strict=True):
+            if isinstance(query, Query):
+                rows.add(item.name, query, next(units))
+            else:
+                rows.skip(item.name, query)
+        return rows.table()
+
+    def _planned(self, item: Item) -> Query | str:
+        """What to score, or the reason why nothing can be."""
+        if isinstance(item, SkippedSignature):
+            return item.reason
+        try:
+            return plan_query(self._session.snapshot, item, self._request.aggregate)
+        except RequestError as error:
+            return str(error)
+
+    def _units(self, queries: list[Query]) -> list[Units]:
+        """Totals of every signature's units."""
+        found: list[Units | None] = [None] * len(queries)
+        alone = self._session.work(self._grouping, self._cancel, 1)
+        scores, statistics = self._scored(queries)
+
+        def finish(i: int) -> None:
+            hits = np.zeros(len(self._grouping.slot_unit), np.int64)
+            if self._request.hits is not None:
+                hits = select(alone, scores[i], statistics[i], self._request.hits, 0).slot_hits
+            measured, min_cells = queries[i].measured, self._request.min_cells
+            found[i] = Units(self._grouping, statistics[i], hits, measured, min_cells)
+
+        self._work().run(finish, len(queries))
+        return [units for units in found if units is not None]
+
+    def _work(self) -> Work:
+        session, threads = self._session, self._threads
+        return Work(
+            session.snapshot, self._grouping, threads, session.buffers, self._cancel, threads.n_threads
+        )
+
+    def _scored(self, queries: list[Query]) -> tuple[npt.NDArray[np.floating], Floats]:
+        """Scores (n_queries, n_cells) and slot statistics (n_queries, n_slots, 3) of a batch."""
+        session, n = self._session, len(queries)
+        if len(self._scores) < n:  # the first batch is the largest: later ones find its memory mapped
+            self._scores = np.empty((n, session.snapshot.n_cells), self._dtype)
+        scores = self._scores[:n]
+        statistics = np.zeros((n, len(self._grouping.slot_unit), 3))
+        statistics[:, :, MAXIMUM] = -np.inf  # of the slots of blocks that nobody visits
+        if session.value_bits == 16:
+            for part in _parts(queries):
+                self._score(queries[part], scores[part], statistics[part])
+        else:
+            for i, query in enumerate(queries):
+                postings = session.genes.get(query.gene_ids)
+                statistics[i] = score_all(self._work(), query, postings, session.value_bits, scores[i])
+        return scores, statistics
+
+    def _score(self, queries: list[Query], scores: npt.NDArray[np.floating], statistics: Floats) -> None:
+        snapshot, grouping = self._session.snapshot, self._grouping
+        batch = _Batch.of(queries)
+        postings = self._session.genes.get(batch.gene_ids)
+        claimed = np.zeros(1, np.int64)
+
+        def score() -> None:
+            room = batch.room()
+            more = True
+            while more:
+                self._cancel.check()
+                more = score_signatures(
+                    snapshot.table, grouping.blocks, claimed, postings.entries, postings.payloads,
+                    batch.starts, batch.members, batch.weights, batch.divisors, *room,
+                    grouping.order, grouping.order_starts, grouping.slot_starts, scores, statistics,
+                )  # fmt: skip
+
+        self._threads.share(score, self._threads.n_threads)
+
+
+def _parts(queries: list[Query]) -> Iterator[slice]:
+    """Runs of queries that have at most _MAX_GENES genes together."""
+    first, genes = 0, np.empty(0, np.int64)
+    for i, query in enumerate(queries):
+        together = (
+            np.union1d(genes, query.gene_ids) if len(genes) + len(query.gene_ids) > _MAX_GENES else None
+        )
+        if together is not None and len(together) > _MAX_GENES and i > first:
+            yield slice(first, i)
+            first, together = i, query.gene_ids
+        genes = np.concatenate([genes, query.gene_ids]) if together is None else together
+    if queries:
+        yield slice(first, len(queries))
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Queries as `score_signatures` takes them."""
+
+    gene_ids: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    members: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float32]
+    divisors: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, queries: list[Query]) -> _Batch:
+        genes = np.concatenate([query.gene_ids for query in queries])
+        union, members = np.unique(genes, return_inverse=True)
+        return cls(
+            gene_ids=union,
+            starts=np.concatenate([[0], np.cumsum([len(query.gene_ids) for query in queries])]),
+            members=members.astype(np.int32),
+            weights=np.concatenate([query.weights for query in queries]).astype(np.float32),
+            divisors=np.array([query.divisor for query in queries], np.float32),
+        )
+
+    def room(self) -> tuple[npt.NDArray[np.generic], ...]:
+        """What a thread works in."""
+        n = len(self.gene_ids)
+        return (
+            np.empty(n, np.int32), np.empty((n, 3), np.uint64), np.empty(n, np.float32),
+            np.empty(len(self.members), np.uint16), np.empty(len(self.members), np.float32),
+            np.empty((len(self.divisors), 4), np.int64), np.empty(SPAN_CELLS * n + 32, np.uint16),
+            np.zeros(BUFFER_CELLS, np.float32),
+        )  # fmt: skip
+
+
+class _Rows:
+    """Rows of a batch as they come; a signature that was skipped has one, with the reason."""
+
+    def __init__(self, grouping: Grouping, request: ScreenRequest) -> None:
+        self._grouping = grouping
+        self._request = request
+        self._names: list[str] = []
+        self._n_rows: list[int] = []
+        self._groups: list[npt.NDArray[np.int64]] = []
+        self._counts: list[npt.NDArray[np.int64]] = []
+        self._figures: list[Floats] = []
+        self._genes: list[tuple[int, int]] = []
+        self._reasons: list[str | None] = []
+
+    def add(self, name: str, query: Query, units: Units) -> None:
+        """Rows of a signature: one per group that has cells."""
+        groups, counts, figures = units.groups
+        self._add(name, (len(query.gene_ids), len(query.report.missing)), None, groups, counts, figures)
+
+    def skip(self, name: str, reason: str) -> None:
+        """One row that says why there are no others."""
+        nowhere = np.full(1, -1, np.int64)
+        self._add(name, (0, 0), reason, nowhere, np.zeros((4, 1), np.int64), np.full((6, 1), np.nan))
+
+    def _add(
+        self, name: str, genes: tuple[int, int], reason: str | None,
+        groups: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], figures: Floats,
+    ) -> None:  # fmt: skip
+        self._names.append(name)
+        self._n_rows.append(len(groups))
+        self._groups.append(groups)
+        self._counts.append(counts)
+        self._figures.append(figures)
+        self._genes.append(genes)
+        self._reasons.append(reason)
+
+    def table(self) -> Table:
+        """All rows."""
+        row_of = np.repeat(np.arange(len(self._names)), self._n_rows)
+        groups = np.concatenate(self._groups)
+        skipped = groups < 0
+        figures = group_columns(np.concatenate(self._counts, axis=1), np.concatenate(self._figures, axis=1))
+        if self._request.hits is None:
+            figures = {name: column for name, column in figures.items() if "hit" not in name}
+        genes = np.array(self._genes, np.int64)[row_of]
+        figures["n_genes"] = Column("integer", genes[:, 0])
+        figures["n_genes_missing"] = Column("integer", genes[:, 1])
+        keys = {field: column.take(groups) for field, column in self._grouping.group_keys.items()}
+        if skipped.any():
+            keys, figures = _without(keys, skipped), _without(figures, skipped)
+        return Table(
+            {"signature": Column.text(self._names).take(row_of)}
+            | keys
+            | figures
+            | {"reason": Column.text(self._reasons).take(row_of)}
+        )
+
+
+def _without(columns: dict[str, Column], rows: npt.NDArray[np.bool_]) -> dict[str, Column]:
+    """The columns with missing values in ``rows``, bool (n,)."""
+    return {name: column.without(rows) for name, column in columns.items()}
