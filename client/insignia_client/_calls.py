@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import grpc
@@ -21,8 +23,14 @@ from insignia_model import (
     GeneReport,
     ScoreChunk,
     Scores,
+    ScreenChunk,
+    ScreenPlan,
+    ScreenRequest,
+    ScreenStream,
     SearchRequest,
     SearchResult,
+    Signature,
+    SkippedSignature,
     StudyInfo,
     Table,
 )
@@ -39,6 +47,7 @@ DEFAULT_TIMEOUT_S = 30.0
 DEFAULT_RETRIES = 3
 # 100,000 cells with 20 metadata fields are 15 MB; gRPC's own default is 4 MiB
 DEFAULT_MESSAGE_BYTES = 256 * 2**20
+SIGNATURES_PER_MESSAGE = 64
 MAX_RETRIES = 4  # gRPC makes 5 attempts at most
 
 
@@ -47,7 +56,7 @@ class Call(Generic[T]):
     """A method of the service, its request, and how one message of its answer is read."""
 
     method: str
-    request: Message
+    request: Message | Iterator[Message]
     decode: Callable[[Any], T]
 
 
@@ -147,6 +156,45 @@ def scores(
 def _scores(message: pb.ScoresResponse) -> tuple[ScoreChunk, GeneReport | None]:
     genes = _convert.gene_report(message.genes) if message.HasField("genes") else None
     return _convert.score_chunk(message), genes
+
+
+def screen(
+    request: ScreenRequest, signatures: Iterable[Signature | SkippedSignature]
+) -> Call[ScreenPlan | ScreenChunk]:
+    """Groups of many signatures: a stream each way; the first answer is the plan."""
+    return Call("Screen", _screen_messages(request, signatures), _screen_answer)
+
+
+def _screen_messages(
+    request: ScreenRequest, signatures: Iterable[Signature | SkippedSignature]
+) -> Iterator[pb.ScreenRequest]:
+    yield _convert.screen_question(request)
+    source = iter(signatures)
+    while some := list(islice(source, SIGNATURES_PER_MESSAGE)):
+        yield _convert.screen_signatures(some)
+
+
+def _screen_answer(message: pb.ScreenResponse) -> ScreenPlan | ScreenChunk:
+    if message.HasField("plan"):
+        return _convert.screen_plan(message)
+    return _convert.screen_chunk(message)
+
+
+def screen_stream(answers: Generator[ScreenPlan | ScreenChunk, None, None]) -> ScreenStream:
+    """The answers of a screen, of which the plan has come."""
+    plan = next(answers)
+    if not isinstance(plan, ScreenPlan):
+        raise _convert.Malformed("a screen whose first answer is not its plan")
+    return ScreenStream(_screen_chunks(answers), plan)
+
+
+def _screen_chunks(
+    answers: Generator[ScreenPlan | ScreenChunk, None, None],
+) -> Generator[ScreenChunk, None, None]:
+    with closing(answers):
+        for answer in answers:
+            if isinstance(answer, ScreenChunk):
+                yield answer
 
 
 def info() -> Call[AtlasInfo]:

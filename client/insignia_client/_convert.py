@@ -18,9 +18,13 @@ from insignia_model import (
     GeneReport,
     HitRule,
     ScoreChunk,
+    ScreenChunk,
+    ScreenPlan,
+    ScreenRequest,
     SearchRequest,
     SearchResult,
     Signature,
+    SkippedSignature,
     StudyInfo,
     Table,
 )
@@ -72,6 +76,31 @@ def scores_request(request: SearchRequest, cell_ids: bool) -> pb.ScoresRequest:
         cell_ids=cell_ids,
         min_coverage=request.min_coverage,
     )
+
+
+def screen_question(request: ScreenRequest) -> pb.ScreenRequest:
+    """First message of a screen."""
+    return pb.ScreenRequest(
+        question=pb.ScreenQuestion(
+            where=map(condition, request.where),
+            group_by=request.group_by,
+            hits=None if request.hits is None else hit_rule(request.hits),
+            means_only=request.hits is None,
+            aggregate=AGGREGATE[request.aggregate],
+            min_cells=request.min_cells,
+        )
+    )
+
+
+def screen_signatures(values: Iterable[Signature | SkippedSignature]) -> pb.ScreenRequest:
+    """A further message of a screen."""
+    return pb.ScreenRequest(signatures=pb.ScreenSignatures(signatures=map(_screened, values)))
+
+
+def _screened(value: Signature | SkippedSignature) -> pb.ScreenSignature:
+    if isinstance(value, SkippedSignature):
+        return pb.ScreenSignature(signature=pb.Signature(name=value.name), skipped=value.reason)
+    return pb.ScreenSignature(signature=signature(value))
 
 
 def signature(value: Signature) -> pb.Signature:
@@ -153,6 +182,17 @@ def score_chunk(message: pb.ScoresResponse) -> ScoreChunk:
     if len(rows) != len(scores) or len(cell_ids) not in (0, len(scores)):
         raise Malformed(f"{len(scores)} scores with {len(rows)} rows and {len(cell_ids)} cell ids")
     return ScoreChunk(message.study, rows, scores, cell_ids)
+
+
+def screen_plan(message: pb.ScreenResponse) -> ScreenPlan:
+    """How the screen is done."""
+    plan = message.plan
+    return ScreenPlan(plan.n_cells, plan.n_per_batch, plan.memory_bytes)
+
+
+def screen_chunk(message: pb.ScreenResponse) -> ScreenChunk:
+    """Rows of a screen."""
+    return ScreenChunk(message.n_signatures, table(message.rows))
 
 
 def atlas_info(answer: pb.GetAtlasResponse) -> AtlasInfo:

@@ -21,12 +21,16 @@ from insignia_model import (
     HitRule,
     ScoreChunk,
     Scores,
+    ScreenChunk,
+    ScreenPlan,
+    ScreenRequest,
     SearchRequest,
     SearchResult,
     StudyInfo,
     Table,
 )
 from insignia_model.condition import WhereLike
+from insignia_model.screen import SignaturesLike, signatures_of
 from insignia_model.signature import SignatureLike
 from insignia_proto.v1.insignia_pb2_grpc import AtlasServiceStub
 
@@ -124,6 +128,24 @@ class AsyncClient:
         call = _calls.scores(signature, where, aggregate, cell_ids, min_coverage)
         return self._chunks(self._stream(call, timeout_s))
 
+    def screen(
+        self,
+        signatures: SignaturesLike,
+        *,
+        where: WhereLike = None,
+        group_by: str | Sequence[str] = ("study",),
+        hits: HitRule | str | None = "percentile:95",
+        aggregate: str = "mean",
+        min_cells: int = 10,
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[ScreenChunk, None]:
+        """Groups of every signature, chunk by chunk; closing the iterator ends the server's work."""
+        request = ScreenRequest.of(
+            where=where, group_by=group_by, hits=hits, aggregate=aggregate, min_cells=min_cells
+        )
+        call = _calls.screen(request, signatures_of(signatures))
+        return self._screen_chunks(self._stream(call, timeout_s))
+
     async def studies(self, *, timeout_s: float | None = None) -> list[StudyInfo]:
         """Studies, in the order in which ties are broken."""
         return await self._ask(_calls.studies(), timeout_s)
@@ -191,6 +213,15 @@ class AsyncClient:
             async for chunk, _ in stream:
                 if len(chunk.scores):  # nothing but the gene report if no cell passes the filter
                     yield chunk
+
+    @staticmethod
+    async def _screen_chunks(
+        stream: AsyncGenerator[ScreenPlan | ScreenChunk, None],
+    ) -> AsyncGenerator[ScreenChunk, None]:
+        async with aclosing(stream):
+            async for answer in stream:
+                if isinstance(answer, ScreenChunk):
+                    yield answer
 
     def _method(self, call: Call[Any]) -> Any:
         if self._closed:

@@ -20,12 +20,17 @@ from insignia_model import (
     HitRule,
     ScoreChunk,
     Scores,
+    ScreenRequest,
+    ScreenStream,
     SearchRequest,
     SearchResult,
+    Signature,
+    SkippedSignature,
     StudyInfo,
     Table,
 )
 from insignia_model.condition import WhereLike
+from insignia_model.screen import SignaturesLike, signatures_of
 from insignia_model.signature import SignatureLike
 from insignia_proto.v1.insignia_pb2_grpc import AtlasServiceStub
 
@@ -134,6 +139,37 @@ class Client:
         """Scores as they come, in runs of cells of one study; closing the iterator ends the server's work."""
         call = _calls.scores(signature, where, aggregate, cell_ids, min_coverage)
         return self._chunks(self._stream(call, timeout_s))
+
+    def screen(
+        self,
+        signatures: SignaturesLike,
+        *,
+        where: WhereLike = None,
+        group_by: str | Sequence[str] = ("study",),
+        hits: HitRule | str | None = "percentile:95",
+        aggregate: str = "mean",
+        min_cells: int = 10,
+        timeout_s: float | None = None,
+    ) -> ScreenStream:
+        """Groups of every signature: an iterator of chunks, or all as a frame; see `ScreenRequest`.
+
+        Signatures are sent as the server wants them, and closing the stream ends the server's work.
+        """
+        request = ScreenRequest.of(
+            where=where, group_by=group_by, hits=hits, aggregate=aggregate, min_cells=min_cells
+        )
+        return self.run_screen(request, signatures_of(signatures), timeout_s=timeout_s)
+
+    def run_screen(
+        self,
+        request: ScreenRequest,
+        signatures: Iterable[Signature | SkippedSignature],
+        *,
+        timeout_s: float | None = None,
+    ) -> ScreenStream:
+        """Answer of a screen that was made before."""
+        answers = self._stream(_calls.screen(request, signatures), timeout_s)
+        return _calls.screen_stream(answers)
 
     def studies(self, *, timeout_s: float | None = None) -> list[StudyInfo]:
         """Studies, in the order in which ties are broken."""

@@ -9,6 +9,13 @@ from insignia_model.hits import HitRule
 from insignia_model.info import AtlasInfo, FieldInfo, StudyInfo
 from insignia_model.request import CellId, SearchRequest
 from insignia_model.result import GeneReport, ScoreChunk, Scores, ScoreStream, SearchResult
+from insignia_model.screen import (
+    ScreenChunk,
+    ScreenPlan,
+    ScreenRequest,
+    ScreenStream,
+    SkippedSignature,
+)
 from insignia_model.signature import Signature
 from insignia_model.table import Column, Table
 
@@ -23,9 +30,14 @@ __all__ = [
     "ScoreChunk",
     "ScoreStream",
     "Scores",
+    "ScreenChunk",
+    "ScreenPlan",
+    "ScreenRequest",
+    "ScreenStream",
     "SearchRequest",
     "SearchResult",
     "Signature",
+    "SkippedSignature",
     "StudyInfo",
     "Table",
     "ge",

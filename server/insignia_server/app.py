@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import grpc
 import grpc.aio
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha import reflection
 
@@ -20,7 +21,7 @@ from insignia_server.config import ServerConfig
 from insignia_server.engine import Engine
 from insignia_server.errors import CannotListen
 from insignia_server.health import Health
-from insignia_server.rpc import Method, Transport
+from insignia_server.rpc import MAX_SCREENS, Method, Transport
 from insignia_server.service import AtlasService
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Server:
             "search", max_concurrent=config.max_concurrent, max_queued=queued, threads=threads
         )
         self._browsing = Lane("browse", max_concurrent=BROWSERS, max_queued=queued)
+        self._screens = Lane("screen", max_concurrent=MAX_SCREENS, max_queued=queued)
         self._transport = Transport(config)
         self._health = Health(SERVICE.full_name)
         self._refreshing: asyncio.Task[None] | None = None
@@ -70,7 +72,7 @@ class Server:
         self._health.stop()
         # once only: grpc.aio may crash when stopped a second time meanwhile
         await self._server.stop(self._config.grace_s if grace_s is None else grace_s)
-        for lane in (self._searches, self._browsing):
+        for lane in (self._searches, self._browsing, self._screens):
             await asyncio.to_thread(lane.close)
 
     def _options(self) -> list[tuple[str, int]]:
@@ -90,12 +92,15 @@ class Server:
         handlers = {}
         for rpc in SERVICE.methods:
             work = getattr(service, re.sub(r"(?<!^)(?=[A-Z])", "_", rpc.name).lower())
-            lane = self._searches if rpc.name in SEARCHES else self._browsing
-            method = Method(rpc.name, GetMessageClass(rpc.input_type), work, lane)
-            handlers[rpc.name] = (self._transport.stream if rpc.server_streaming else self._transport.unary)(
-                method
-            )
+            method = Method(rpc.name, GetMessageClass(rpc.input_type), work, self._lane(rpc))
+            make = self._transport.stream if rpc.server_streaming else self._transport.unary
+            handlers[rpc.name] = (self._transport.exchange if rpc.client_streaming else make)(method)
         return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
+
+    def _lane(self, rpc: MethodDescriptor) -> Lane:
+        if rpc.client_streaming:
+            return self._screens
+        return self._searches if rpc.name in SEARCHES else self._browsing
 
     async def _refresh(self) -> None:
         while True:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from insignia_model import CellId, Condition, HitRule, SearchRequest, Signature
+from insignia_model import (
+    CellId,
+    Condition,
+    HitRule,
+    ScreenRequest,
+    SearchRequest,
+    Signature,
+    SkippedSignature,
+)
 from insignia_model.condition import Value
-from insignia_model.errors import InvalidArgument, InvalidSignature, LimitExceeded
+from insignia_model.errors import InvalidArgument, InvalidSignature, LimitExceeded, RequestError
 from insignia_model.signature import repeated
 from insignia_proto.v1 import insignia_pb2 as pb
 from insignia_server.config import ServerConfig
@@ -41,12 +49,53 @@ def search_request(message: pb.SearchRequest, config: ServerConfig) -> SearchReq
         k=k,
         where=conditions(message.where),
         group_by=tuple(message.group_by),
-        hits=hit_rule(message.hits) if message.HasField("hits") else HitRule(),
+        hits=_hits(message),
         aggregate=aggregate(message.aggregate),
         quantiles=message.quantiles,
         min_cells=message.min_cells if message.HasField("min_cells") else DEFAULT_MIN_CELLS,
         min_coverage=message.min_coverage,
     )
+
+
+def screen_request(message: pb.ScreenRequest | None) -> ScreenRequest:
+    """The question of Screen, its first message."""
+    if message is None or not message.HasField("question"):
+        raise InvalidArgument("question", "a screen begins with its question")
+    question = message.question
+    if question.means_only and question.HasField("hits"):
+        raise InvalidArgument("hits", "means_only has none")
+    return ScreenRequest(
+        where=conditions(question.where),
+        group_by=tuple(question.group_by),
+        hits=None if question.means_only else _hits(question),
+        aggregate=aggregate(question.aggregate),
+        min_cells=question.min_cells if question.HasField("min_cells") else DEFAULT_MIN_CELLS,
+    )
+
+
+def screened(
+    messages: Iterable[pb.ScreenRequest], config: ServerConfig
+) -> Iterator[Signature | SkippedSignature]:
+    """Signatures of Screen as they come; one that cannot be used is skipped."""
+    for message in messages:
+        if not message.HasField("signatures"):
+            raise InvalidArgument("question", "a screen has one, its first message")
+        for item in message.signatures.signatures:
+            yield _screened(item, config)
+
+
+def _screened(item: pb.ScreenSignature, config: ServerConfig) -> Signature | SkippedSignature:
+    if item.skipped:
+        return SkippedSignature(item.signature.name, item.skipped)
+    try:
+        check_gene_count(len(item.signature.genes), config)
+        return signature(item.signature)
+    except RequestError as error:
+        return SkippedSignature(item.signature.name, str(error))
+
+
+def _hits(message: pb.SearchRequest | pb.ScreenQuestion) -> HitRule:
+    return hit_rule(message.hits) if message.HasField("hits") else HitRule()
 
 
 def required_signature(message: pb.SearchRequest | pb.ScoresRequest, config: ServerConfig) -> Signature:

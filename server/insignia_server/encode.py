@@ -15,6 +15,8 @@ from insignia_model import (
     FieldInfo,
     GeneReport,
     ScoreChunk,
+    ScreenChunk,
+    ScreenPlan,
     SearchResult,
     StudyInfo,
     Table,
@@ -59,6 +61,18 @@ def scores_responses(chunks: Iterable[ScoreChunk], genes: GeneReport) -> Iterato
             yield message
     if first:
         yield pb.ScoresResponse(floats=pb.FloatValues(), genes=gene_report(genes))
+
+
+def screen_plan(plan: ScreenPlan) -> pb.ScreenResponse:
+    """The first answer of Screen."""
+    return pb.ScreenResponse(plan=pb.ScreenPlan(**asdict(plan)))
+
+
+def screen_chunk(chunk: ScreenChunk) -> pb.ScreenResponse:
+    """Rows of a screen."""
+    message = pb.ScreenResponse(n_signatures=chunk.n_signatures)
+    _fill_table(message.rows, chunk.table)
+    return message
 
 
 def gene_report(report: GeneReport) -> pb.GeneReport:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from insignia_index import CancelToken
@@ -13,9 +13,12 @@ from insignia_model import (
     FieldInfo,
     GeneReport,
     ScoreStream,
+    ScreenRequest,
+    ScreenStream,
     SearchRequest,
     SearchResult,
     Signature,
+    SkippedSignature,
     StudyInfo,
     Table,
 )
@@ -41,6 +44,16 @@ class Engine(Protocol):
         cancel: CancelToken | None = None,
     ) -> ScoreStream:
         """Scores in (study, row) order, chunks of at most 65,536 cells."""
+        ...
+
+    def run_screen(
+        self,
+        request: ScreenRequest,
+        signatures: Iterable[Signature | SkippedSignature],
+        *,
+        cancel: CancelToken | None = None,
+    ) -> ScreenStream:
+        """Groups of every signature; giving way to searches."""
         ...
 
     def genes(self, names: Sequence[str]) -> GeneReport:

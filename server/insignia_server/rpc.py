@@ -6,10 +6,12 @@ who went away, and aborts.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -19,7 +21,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
 from insignia_index import CancelToken
-from insignia_model.errors import InvalidArgument, LimitExceeded, Overloaded
+from insignia_model.errors import InvalidArgument, LimitExceeded, Overloaded, SearchCancelled
 from insignia_server.admission import Lane
 from insignia_server.config import ServerConfig
 from insignia_server.status import abort
@@ -30,6 +32,9 @@ Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 
 # gRPC itself ends an RPC at its deadline; the token's own deadline is the net below
 DEADLINE_SLACK_S = 0.1
+
+#: Screens at once: each has memory for a batch of scores, and one uses all threads.
+MAX_SCREENS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class Transport:
         self._max_streams = config.max_streams
         self._access_level = logging.INFO if config.access_log else logging.DEBUG
         self._n_streams = 0
+        self._n_screens = 0
 
     def unary(self, method: Method) -> grpc.RpcMethodHandler[bytes, bytes]:
         """Handler of a method that returns one message."""
@@ -88,6 +94,8 @@ class Transport:
             with self._logged(method, context):
                 self._n_streams += 1
                 try:
+                    if self._n_streams > self._max_streams:
+                        raise Overloaded(self._max_streams, "streams of scores are open")
                     await self._send(method.lane, pulled, token, context)
                 except Exception as error:
                     await abort(context, error)
@@ -98,9 +106,30 @@ class Transport:
 
         return grpc.unary_stream_rpc_method_handler(handle)
 
+    def exchange(self, method: Method) -> grpc.RpcMethodHandler[bytes, bytes]:
+        """Handler of a method that takes an iterator of requests and returns one of messages."""
+
+        async def handle(requests: AsyncIterator[bytes], context: Context) -> None:
+            token = self._token(context)
+            incoming = _Incoming(requests, method.request_type)
+            pulled = _Pulled(lambda: method.work(iter(incoming), Call(token)), self._serialise)
+            with self._logged(method, context):
+                self._n_screens += 1
+                try:
+                    if self._n_screens > MAX_SCREENS:
+                        raise Overloaded(MAX_SCREENS, "screens run")
+                    await self._send(method.lane, pulled, token, context)
+                except Exception as error:
+                    await abort(context, error)
+                finally:
+                    self._n_screens -= 1
+                    token.cancel()
+                    incoming.close()
+                    method.lane.afterwards(pulled.close)
+
+        return grpc.stream_stream_rpc_method_handler(handle)
+
     async def _send(self, lane: Lane, pulled: _Pulled, token: CancelToken, context: Context) -> None:
-        if self._n_streams > self._max_streams:
-            raise Overloaded(self._max_streams, "streams of scores are open")
         message = await lane.run(pulled.next, token)
         while message is not None:
             await context.write(message)
@@ -157,6 +186,35 @@ class _Pulled:
         with self._lock:
             if self._messages is not None:
                 self._messages.close()  # type: ignore[attr-defined]  # a generator
+
+
+class _Incoming:
+    """Requests of a stream, for a worker that asks for them one by one: none is read before it is wanted."""
+
+    def __init__(self, requests: AsyncIterator[bytes], request_type: type[Message]) -> None:
+        self._requests = requests
+        self._request_type = request_type
+        self._loop = asyncio.get_running_loop()
+        self._asked: Future[bytes | None] | None = None
+
+    def __iter__(self) -> Iterator[Message]:
+        while True:
+            self._asked = asyncio.run_coroutine_threadsafe(self._next(), self._loop)
+            try:
+                request = self._asked.result()
+            except CancelledError as error:
+                raise SearchCancelled() from error
+            if request is None:
+                return
+            yield _parse(self._request_type, request)
+
+    async def _next(self) -> bytes | None:
+        return await anext(self._requests, None)
+
+    def close(self) -> None:
+        """Let a worker that waits for a request go on: there will be none."""
+        if self._asked is not None:
+            self._asked.cancel()
 
 
 def _parse(request_type: type[Message], request: bytes) -> Message:

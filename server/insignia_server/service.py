@@ -40,6 +40,14 @@ class AtlasService:
         )
         yield from encode.scores_responses(stream, stream.genes)
 
+    def screen(self, requests: Iterator[pb.ScreenRequest], call: Call) -> Iterator[pb.ScreenResponse]:
+        """Groups of every signature that is sent."""
+        question = decode.screen_request(next(requests, None))
+        signatures = decode.screened(requests, self._config)
+        stream = self._engine.run_screen(question, signatures, cancel=call.cancel)
+        yield encode.screen_plan(stream.plan)
+        yield from map(encode.screen_chunk, stream)
+
     def get_atlas(self, request: pb.GetAtlasRequest, call: Call) -> pb.GetAtlasResponse:
         """What the atlas holds."""
         return encode.atlas(self._engine.info())

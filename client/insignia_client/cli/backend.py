@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +17,12 @@ from insignia_model import (
     FieldInfo,
     GeneReport,
     ScoreChunk,
+    ScreenRequest,
+    ScreenStream,
     SearchRequest,
     SearchResult,
     Signature,
+    SkippedSignature,
     StudyInfo,
     Table,
 )
@@ -46,6 +49,12 @@ class Backend(Protocol):
         min_coverage: float = 0.0,
     ) -> Iterator[ScoreChunk]:
         """Scores of all cells, in (study, row) order."""
+        ...
+
+    def run_screen(
+        self, request: ScreenRequest, signatures: Iterable[Signature | SkippedSignature]
+    ) -> ScreenStream:
+        """Groups of every signature."""
         ...
 
     def studies(self) -> list[StudyInfo]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,13 +54,18 @@ def signature(command: C) -> C:
 
 def question(command: C) -> C:
     """``--where``, ``--aggregate`` and ``--min-coverage``: which cells, and what a score is."""
+    coverage = click.option(
+        "--min-coverage",
+        default=0.0,
+        metavar="SHARE",
+        help="Leave out studies that measured a smaller share (0-1) of the genes.",
+    )
+    return conditions(coverage(command))
+
+
+def conditions(command: C) -> C:
+    """``--where`` and ``--aggregate``."""
     for option in (
-        click.option(
-            "--min-coverage",
-            default=0.0,
-            metavar="SHARE",
-            help="Leave out studies that measured a smaller share (0-1) of the genes.",
-        ),
         click.option("--aggregate", type=click.Choice(["mean", "sum"]), default="mean", show_default=True),
         click.option(
             "--where",
@@ -89,6 +94,11 @@ def output(command: C) -> C:
     ):
         command = option(command)
     return command
+
+
+def field_names(texts: Iterable[str]) -> list[str]:
+    """Fields of an option that may be given several times, each time with one name or more."""
+    return [field for text in texts for field in text.split(",") if field]
 
 
 def read_signature(genes: str | None, gmt: Path | None, name: str | None) -> Signature:

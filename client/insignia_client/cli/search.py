@@ -99,7 +99,7 @@ def _request(given: dict[str, Any]) -> SearchRequest:
         options.read_signature(given["genes"], given["gmt"], given["name"]),
         k=given["k"],
         where=given["where"],
-        group_by=[field for text in given["group_by"] for field in text.split(",") if field],
+        group_by=options.field_names(given["group_by"]),
         hits=given["hits"],
         aggregate=given["aggregate"],
         quantiles=given["quantiles"],

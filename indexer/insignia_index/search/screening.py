@@ -33,6 +33,8 @@ from insignia_model.table import Column, Table
 MEMORY_BYTES = 3 << 29
 #: More signatures together save nothing: expanding the postings is then a small part of the work.
 _MAX_BATCH = 2_000
+#: Rows of a chunk, and those of one signature more: some 8 MB.
+CHUNK_ROWS = 65_536
 #: Slots are numbered by uint16.
 _MAX_GENES = 1 << 16
 
@@ -60,22 +62,25 @@ class Screening:
         self._scores = np.empty((0, n_cells), self._dtype)
 
     def chunks(self, items: Iterable[Item]) -> Generator[ScreenChunk, None, None]:
-        """Rows of the signatures, a batch at a time."""
+        """Rows of the signatures, scored a batch at a time."""
         source = iter(items)
         while batch := list(islice(source, self.plan.n_per_batch)):
-            yield ScreenChunk(len(batch), self._table(batch))
+            yield from self._chunks(batch)
 
-    def _table(self, batch: list[Item]) -> Table:
+    def _chunks(self, batch: list[Item]) -> Iterator[ScreenChunk]:
         planned = [self._planned(item) for item in batch]
-        queries = [query for query in planned if isinstance(query, Query)]
+        units = iter(self._units([query for query in planned if isinstance(query, Query)]))
         rows = _Rows(self._grouping, self._request)
-        units = iter(self._units(queries))
         for item, query in zip(batch, planned, strict=True):
             if isinstance(query, Query):
                 rows.add(item.name, query, next(units))
             else:
                 rows.skip(item.name, query)
-        return rows.table()
+            if rows.n_rows >= CHUNK_ROWS:
+                yield rows.chunk()
+                rows = _Rows(self._grouping, self._request)
+        if rows.n_rows:
+            yield rows.chunk()
 
     def _planned(self, item: Item) -> Query | str:
         """What to score, or the reason why nothing can be."""
@@ -229,8 +234,16 @@ class _Rows:
         self._genes.append(genes)
         self._reasons.append(reason)
 
-    def table(self) -> Table:
+    @property
+    def n_rows(self) -> int:
+        """Rows so far."""
+        return sum(self._n_rows)
+
+    def chunk(self) -> ScreenChunk:
         """All rows."""
+        return ScreenChunk(len(self._names), self._table())
+
+    def _table(self) -> Table:
         row_of = np.repeat(np.arange(len(self._names)), self._n_rows)
         groups = np.concatenate(self._groups)
         skipped = groups < 0

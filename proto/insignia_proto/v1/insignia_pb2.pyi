@@ -616,6 +616,181 @@ class ScoresResponse(google.protobuf.message.Message):
 Global___ScoresResponse: typing_extensions.TypeAlias = ScoresResponse
 
 @typing.final
+class ScreenRequest(google.protobuf.message.Message):
+    """A part of the question of Screen."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    QUESTION_FIELD_NUMBER: builtins.int
+    SIGNATURES_FIELD_NUMBER: builtins.int
+    @property
+    def question(self) -> Global___ScreenQuestion:
+        """The first message, and only that."""
+
+    @property
+    def signatures(self) -> Global___ScreenSignatures:
+        """Any number of messages."""
+
+    def __init__(
+        self,
+        *,
+        question: Global___ScreenQuestion | None = ...,
+        signatures: Global___ScreenSignatures | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["part", b"part", "question", b"question", "signatures", b"signatures"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["part", b"part", "question", b"question", "signatures", b"signatures"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["question", "signatures"] | None: ...
+
+Global___ScreenRequest: typing_extensions.TypeAlias = ScreenRequest
+
+@typing.final
+class ScreenQuestion(google.protobuf.message.Message):
+    """What every signature of a screen is asked; defaults as for a search."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WHERE_FIELD_NUMBER: builtins.int
+    GROUP_BY_FIELD_NUMBER: builtins.int
+    HITS_FIELD_NUMBER: builtins.int
+    MEANS_ONLY_FIELD_NUMBER: builtins.int
+    AGGREGATE_FIELD_NUMBER: builtins.int
+    MIN_CELLS_FIELD_NUMBER: builtins.int
+    means_only: builtins.bool
+    """Mean scores alone: no hits, and `hits` must be absent."""
+    aggregate: Global___Aggregate.ValueType
+    """Default: mean."""
+    min_cells: builtins.int
+    """Samples with fewer cells (of the filter, in the group) are no replicate. Default 10."""
+    @property
+    def where(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Condition]:
+        """Default: all cells."""
+
+    @property
+    def group_by(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Fields; one row per signature and tuple of their values. None: one row per signature."""
+
+    @property
+    def hits(self) -> Global___HitRule:
+        """Default: percentile 95."""
+
+    def __init__(
+        self,
+        *,
+        where: collections.abc.Iterable[Global___Condition] | None = ...,
+        group_by: collections.abc.Iterable[builtins.str] | None = ...,
+        hits: Global___HitRule | None = ...,
+        means_only: builtins.bool = ...,
+        aggregate: Global___Aggregate.ValueType = ...,
+        min_cells: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_min_cells", b"_min_cells", "hits", b"hits", "min_cells", b"min_cells"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_min_cells", b"_min_cells", "aggregate", b"aggregate", "group_by", b"group_by", "hits", b"hits", "means_only", b"means_only", "min_cells", b"min_cells", "where", b"where"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_min_cells", b"_min_cells"]) -> typing.Literal["min_cells"] | None: ...
+
+Global___ScreenQuestion: typing_extensions.TypeAlias = ScreenQuestion
+
+@typing.final
+class ScreenSignatures(google.protobuf.message.Message):
+    """Signatures in order."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SIGNATURES_FIELD_NUMBER: builtins.int
+    @property
+    def signatures(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ScreenSignature]: ...
+    def __init__(
+        self,
+        *,
+        signatures: collections.abc.Iterable[Global___ScreenSignature] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["signatures", b"signatures"]) -> None: ...
+
+Global___ScreenSignatures: typing_extensions.TypeAlias = ScreenSignatures
+
+@typing.final
+class ScreenSignature(google.protobuf.message.Message):
+    """A signature to be screened."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SIGNATURE_FIELD_NUMBER: builtins.int
+    SKIPPED_FIELD_NUMBER: builtins.int
+    skipped: builtins.str
+    """Not empty: the client cannot use the signature, for this reason. It comes back as a row with the reason."""
+    @property
+    def signature(self) -> Global___Signature:
+        """Required; of a skipped one only the name counts."""
+
+    def __init__(
+        self,
+        *,
+        signature: Global___Signature | None = ...,
+        skipped: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["signature", b"signature"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["signature", b"signature", "skipped", b"skipped"]) -> None: ...
+
+Global___ScreenSignature: typing_extensions.TypeAlias = ScreenSignature
+
+@typing.final
+class ScreenResponse(google.protobuf.message.Message):
+    """Rows of the next signatures. The first message carries the plan and no rows."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PLAN_FIELD_NUMBER: builtins.int
+    N_SIGNATURES_FIELD_NUMBER: builtins.int
+    ROWS_FIELD_NUMBER: builtins.int
+    n_signatures: builtins.int
+    """Signatures whose rows these are."""
+    @property
+    def plan(self) -> Global___ScreenPlan: ...
+    @property
+    def rows(self) -> Global___Table:
+        """signature, the group_by fields, n_cells, n_hits, hit_fraction, mean, sd, max, n_samples,
+        sample_hit_fraction_mean, sample_hit_fraction_median, n_genes_measured, n_genes, n_genes_missing, reason.
+        Best groups of a signature first. A signature that was skipped has one row with a reason.
+        """
+
+    def __init__(
+        self,
+        *,
+        plan: Global___ScreenPlan | None = ...,
+        n_signatures: builtins.int = ...,
+        rows: Global___Table | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["plan", b"plan", "rows", b"rows"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["n_signatures", b"n_signatures", "plan", b"plan", "rows", b"rows"]) -> None: ...
+
+Global___ScreenResponse: typing_extensions.TypeAlias = ScreenResponse
+
+@typing.final
+class ScreenPlan(google.protobuf.message.Message):
+    """How a screen is done."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    N_CELLS_FIELD_NUMBER: builtins.int
+    N_PER_BATCH_FIELD_NUMBER: builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: builtins.int
+    n_cells: builtins.int
+    """Cells that pass the filter."""
+    n_per_batch: builtins.int
+    """Signatures that are scored together."""
+    memory_bytes: builtins.int
+    """Memory for their scores on the server."""
+    def __init__(
+        self,
+        *,
+        n_cells: builtins.int = ...,
+        n_per_batch: builtins.int = ...,
+        memory_bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["memory_bytes", b"memory_bytes", "n_cells", b"n_cells", "n_per_batch", b"n_per_batch"]) -> None: ...
+
+Global___ScreenPlan: typing_extensions.TypeAlias = ScreenPlan
+
+@typing.final
 class GetAtlasRequest(google.protobuf.message.Message):
     """The question of GetAtlas."""
 

@@ -45,6 +45,11 @@ class AtlasServiceStub(object):
                 request_serializer=insignia__proto_dot_v1_dot_insignia__pb2.ScoresRequest.SerializeToString,
                 response_deserializer=insignia__proto_dot_v1_dot_insignia__pb2.ScoresResponse.FromString,
                 _registered_method=True)
+        self.Screen = channel.stream_stream(
+                '/insignia.v1.AtlasService/Screen',
+                request_serializer=insignia__proto_dot_v1_dot_insignia__pb2.ScreenRequest.SerializeToString,
+                response_deserializer=insignia__proto_dot_v1_dot_insignia__pb2.ScreenResponse.FromString,
+                _registered_method=True)
         self.GetAtlas = channel.unary_unary(
                 '/insignia.v1.AtlasService/GetAtlas',
                 request_serializer=insignia__proto_dot_v1_dot_insignia__pb2.GetAtlasRequest.SerializeToString,
@@ -85,6 +90,15 @@ class AtlasServiceServicer(object):
 
     def Scores(self, request, context):
         """Scores of all cells that pass the filter, in (study, row) order; chunks of at most 65,536 cells.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Screen(self, request_iterator, context):
+        """Groups of every signature that is sent, in the order sent: many signatures in one pass over the cells. The
+        first request is the question, the others are signatures. Answers come as batches are scored; a client
+        that reads slowly slows the screen, and one that goes away ends it. Screens give way to searches.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,6 +151,11 @@ def add_AtlasServiceServicer_to_server(servicer, server):
                     servicer.Scores,
                     request_deserializer=insignia__proto_dot_v1_dot_insignia__pb2.ScoresRequest.FromString,
                     response_serializer=insignia__proto_dot_v1_dot_insignia__pb2.ScoresResponse.SerializeToString,
+            ),
+            'Screen': grpc.stream_stream_rpc_method_handler(
+                    servicer.Screen,
+                    request_deserializer=insignia__proto_dot_v1_dot_insignia__pb2.ScreenRequest.FromString,
+                    response_serializer=insignia__proto_dot_v1_dot_insignia__pb2.ScreenResponse.SerializeToString,
             ),
             'GetAtlas': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAtlas,
@@ -219,6 +238,33 @@ class AtlasService(object):
             '/insignia.v1.AtlasService/Scores',
             insignia__proto_dot_v1_dot_insignia__pb2.ScoresRequest.SerializeToString,
             insignia__proto_dot_v1_dot_insignia__pb2.ScoresResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Screen(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/insignia.v1.AtlasService/Screen',
+            insignia__proto_dot_v1_dot_insignia__pb2.ScreenRequest.SerializeToString,
+            insignia__proto_dot_v1_dot_insignia__pb2.ScreenResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,22 @@ _AtlasServiceScoresType = typing_extensions.TypeVar(
     ],
 )
 
+_AtlasServiceScreenType = typing_extensions.TypeVar(
+    '_AtlasServiceScreenType',
+    grpc.StreamStreamMultiCallable[
+        insignia_proto.v1.insignia_pb2.ScreenRequest,
+        insignia_proto.v1.insignia_pb2.ScreenResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        insignia_proto.v1.insignia_pb2.ScreenRequest,
+        insignia_proto.v1.insignia_pb2.ScreenResponse,
+    ],
+    default=grpc.StreamStreamMultiCallable[
+        insignia_proto.v1.insignia_pb2.ScreenRequest,
+        insignia_proto.v1.insignia_pb2.ScreenResponse,
+    ],
+)
+
 _AtlasServiceGetAtlasType = typing_extensions.TypeVar(
     '_AtlasServiceGetAtlasType',
     grpc.UnaryUnaryMultiCallable[
@@ -145,7 +161,7 @@ _AtlasServiceGetCellsType = typing_extensions.TypeVar(
     ],
 )
 
-class AtlasServiceStub(typing.Generic[_AtlasServiceSearchType, _AtlasServiceScoresType, _AtlasServiceGetAtlasType, _AtlasServiceListStudiesType, _AtlasServiceListFieldsType, _AtlasServiceResolveGenesType, _AtlasServiceGetCellsType]):
+class AtlasServiceStub(typing.Generic[_AtlasServiceSearchType, _AtlasServiceScoresType, _AtlasServiceScreenType, _AtlasServiceGetAtlasType, _AtlasServiceListStudiesType, _AtlasServiceListFieldsType, _AtlasServiceResolveGenesType, _AtlasServiceGetCellsType]):
     """One atlas, read-only. All methods are safe to retry."""
 
     @typing.overload
@@ -157,6 +173,10 @@ class AtlasServiceStub(typing.Generic[_AtlasServiceSearchType, _AtlasServiceScor
         grpc.UnaryStreamMultiCallable[
             insignia_proto.v1.insignia_pb2.ScoresRequest,
             insignia_proto.v1.insignia_pb2.ScoresResponse,
+        ],
+        grpc.StreamStreamMultiCallable[
+            insignia_proto.v1.insignia_pb2.ScreenRequest,
+            insignia_proto.v1.insignia_pb2.ScreenResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             insignia_proto.v1.insignia_pb2.GetAtlasRequest,
@@ -190,6 +210,10 @@ class AtlasServiceStub(typing.Generic[_AtlasServiceSearchType, _AtlasServiceScor
             insignia_proto.v1.insignia_pb2.ScoresRequest,
             insignia_proto.v1.insignia_pb2.ScoresResponse,
         ],
+        grpc.aio.StreamStreamMultiCallable[
+            insignia_proto.v1.insignia_pb2.ScreenRequest,
+            insignia_proto.v1.insignia_pb2.ScreenResponse,
+        ],
         grpc.aio.UnaryUnaryMultiCallable[
             insignia_proto.v1.insignia_pb2.GetAtlasRequest,
             insignia_proto.v1.insignia_pb2.GetAtlasResponse,
@@ -218,6 +242,12 @@ class AtlasServiceStub(typing.Generic[_AtlasServiceSearchType, _AtlasServiceScor
     Scores: _AtlasServiceScoresType
     """Scores of all cells that pass the filter, in (study, row) order; chunks of at most 65,536 cells."""
 
+    Screen: _AtlasServiceScreenType
+    """Groups of every signature that is sent, in the order sent: many signatures in one pass over the cells. The
+    first request is the question, the others are signatures. Answers come as batches are scored; a client
+    that reads slowly slows the screen, and one that goes away ends it. Screens give way to searches.
+    """
+
     GetAtlas: _AtlasServiceGetAtlasType
     """What the atlas holds."""
 
@@ -241,6 +271,10 @@ AtlasServiceAsyncStub: typing_extensions.TypeAlias = AtlasServiceStub[
     grpc.aio.UnaryStreamMultiCallable[
         insignia_proto.v1.insignia_pb2.ScoresRequest,
         insignia_proto.v1.insignia_pb2.ScoresResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        insignia_proto.v1.insignia_pb2.ScreenRequest,
+        insignia_proto.v1.insignia_pb2.ScreenResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         insignia_proto.v1.insignia_pb2.GetAtlasRequest,
@@ -282,6 +316,17 @@ class AtlasServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[insignia_proto.v1.insignia_pb2.ScoresResponse], collections.abc.AsyncIterator[insignia_proto.v1.insignia_pb2.ScoresResponse]]:
         """Scores of all cells that pass the filter, in (study, row) order; chunks of at most 65,536 cells."""
+
+    @abc.abstractmethod
+    def Screen(
+        self,
+        request_iterator: _MaybeAsyncIterator[insignia_proto.v1.insignia_pb2.ScreenRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[insignia_proto.v1.insignia_pb2.ScreenResponse], collections.abc.AsyncIterator[insignia_proto.v1.insignia_pb2.ScreenResponse]]:
+        """Groups of every signature that is sent, in the order sent: many signatures in one pass over the cells. The
+        first request is the question, the others are signatures. Answers come as batches are scored; a client
+        that reads slowly slows the screen, and one that goes away ends it. Screens give way to searches.
+        """
 
     @abc.abstractmethod
     def GetAtlas(

@@ -1,0 +1,156 @@
+"""`insignia screen`: a library of signatures, one row per signature and group, to a file."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import signal
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from insignia_client.cli import options, render
+from insignia_client.cli.backend import open_backend
+from insignia_client.cli.output import new_file
+from insignia_client.cli.screen_parts import Parts
+from insignia_model import ScreenRequest, Signature, Table, read_gmt
+from insignia_model.errors import InvalidArgument
+from insignia_model.optional import extra
+from insignia_model.screen import ScreenStream, concatenated
+
+
+@click.command(short_help="Groups of every signature of a library, to a file.")
+@click.argument("library", nargs=-1, required=True, type=click.Path(path_type=Path))
+@options.source
+@options.conditions
+@click.option(
+    "--group-by", multiple=True, default=["study"], show_default=True, metavar="FIELD", help="As for search."
+)
+@click.option("--hits", metavar="RULE", help="As for search; default: percentile:95.")
+@click.option("--means-only", is_flag=True, help="Mean scores, no hits.")
+@click.option("--min-cells", default=10, show_default=True, metavar="N", help="As for search.")
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="FILE.parquet, FILE.csv or FILE.tsv. Until it is complete, FILE.parts holds what is done.",
+)
+def screen(**given: Any) -> None:
+    r"""Search every signature of LIBRARY (GMT files): one row per signature and group.
+
+    A signature that cannot be searched has one row with the reason. What was interrupted goes on where it
+    stopped when the same command runs again.
+
+    \b
+      insignia screen hallmark.gmt --atlas my.atlas --group-by cell_type -o hallmark.parquet
+    """
+    if given["means_only"] and given["hits"]:
+        raise click.UsageError("--means-only has no --hits")
+    request = ScreenRequest.of(
+        where=given["where"],
+        group_by=options.field_names(given["group_by"]),
+        hits=None if given["means_only"] else given["hits"] or "percentile:95",
+        aggregate=given["aggregate"],
+        min_cells=given["min_cells"],
+    )
+    out: Path = given["out"]
+    write = _writer(out)
+    library = _library(given["library"])
+    with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
+        revision = backend.info().revision
+        asked = f"{given['atlas']}|{given['server']}|{revision}|{request}|{_digest(library)}"
+        parts = Parts(out.with_name(out.name + ".parts"), hashlib.sha256(asked.encode()).hexdigest())
+        if len(library) > parts.n_done:
+            stream = backend.run_screen(request, itertools.islice(library.values(), parts.n_done, None))
+            _run(stream, parts, len(library))
+    table = concatenated(parts.tables())
+    with new_file(out) as file:
+        write(table, file)
+    parts.remove()
+    click.echo(_summary(table, len(library)))
+
+
+def _run(stream: ScreenStream, parts: Parts, n_signatures: int) -> None:
+    """Take the chunks into parts as they come; an interrupt ends the screen between two of them."""
+    plan = stream.plan
+    click.echo(
+        f"{n_signatures:,} signatures x {plan.n_cells:,} cells, {plan.n_per_batch:,} at a time: "
+        f"{render.size(plan.memory_bytes)} for their scores"
+        + (f"; {parts.n_done:,} are done already" if parts.n_done else ""),
+        err=True,
+    )
+    try:
+        with click.progressbar(length=n_signatures, label="signatures", show_pos=True) as bar:
+            bar.update(parts.n_done)
+            for chunk in stream:
+                parts.add(chunk)
+                bar.update(chunk.n_signatures)
+    except KeyboardInterrupt:
+        click.echo(
+            f"\nstopped: {parts.n_done:,} of {n_signatures:,} signatures are done and kept in {parts.path}; "
+            "the same command goes on from there",
+            err=True,
+        )
+        raise SystemExit(128 + signal.SIGINT) from None
+    finally:
+        stream.close()
+
+
+def _library(paths: Iterable[Path]) -> dict[str, Signature]:
+    """Signatures of all files by name."""
+    library: dict[str, Signature] = {}
+    for path in paths:
+        for name, signature in read_gmt(path).items():
+            if name in library:
+                raise InvalidArgument("LIBRARY", f"{path}: there is a signature {name!r} before already")
+            library[name] = signature
+    return library
+
+
+def _digest(library: dict[str, Signature]) -> str:
+    digest = hashlib.sha256()
+    for name, signature in library.items():
+        digest.update(json.dumps([name, dict(signature.weights)]).encode())
+    return digest.hexdigest()
+
+
+def _writer(out: Path) -> Callable[[Table, Any], None]:
+    writers = {".parquet": _write_parquet, ".csv": _write_csv(","), ".tsv": _write_csv("\t")}
+    if out.suffix not in writers:
+        raise InvalidArgument("--out", f"{out} ends neither in .parquet nor in .csv or .tsv")
+    if out.suffix == ".parquet":
+        with extra("index", "--out FILE.parquet"):
+            import pyarrow  # noqa: F401  # now, not when the screen is done
+    return writers[out.suffix]
+
+
+def _write_parquet(table: Table, file: Any) -> None:
+    table.to_frame().to_parquet(file, index=False)
+
+
+def _write_csv(separator: str) -> Callable[[Table, Any], None]:
+    def write(table: Table, file: Any) -> None:
+        table.to_frame().to_csv(file, index=False, sep=separator)
+
+    return write
+
+
+def _summary(table: Table, n_signatures: int) -> str:
+    skipped = _skipped(table)
+    n_skipped = len(skipped)
+    text = f"{n_signatures - n_skipped:,} signatures, {len(table) - n_skipped:,} rows"
+    if skipped:
+        shown = "; ".join(itertools.islice(skipped, 3))
+        text += f"; {n_skipped:,} not searched (column reason): {shown}" + ("; ..." if n_skipped > 3 else "")
+    return text
+
+
+def _skipped(table: Table) -> list[str]:
+    reasons = table["reason"].to_list()
+    names = table["signature"]
+    return [names.dictionary[names.values[i]] for i, reason in enumerate(reasons) if reason is not None]

@@ -1,0 +1,94 @@
+"""What a screen has done so far, in files, so that it can be interrupted at any moment."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from insignia_client.cli.output import problems_of
+from insignia_model import Column, ScreenChunk, Table
+from insignia_model.errors import InvalidArgument
+
+_QUESTION = "screen.json"
+
+
+class Parts:
+    """A directory with a file per chunk of a screen. ``question``: digest of all that decides the answer."""
+
+    def __init__(self, path: Path, question: str) -> None:
+        self.path = path
+        self._files: list[Path] = []
+        self.n_done = 0
+        with problems_of("--out", path):
+            path.mkdir(exist_ok=True)
+            for unfinished in path.glob(".*"):
+                unfinished.unlink()
+            self._check(question)
+        while (part := self._find()) is not None:
+            self._files.append(part)
+            self.n_done = int(part.stem.rpartition("-")[2])
+
+    def _check(self, question: str) -> None:
+        about = self.path / _QUESTION
+        if not about.exists():
+            if any(self.path.iterdir()):
+                raise InvalidArgument("--out", f"{self.path} is there and is not part of a screen")
+            about.write_text(json.dumps({"question": question}))
+        if json.loads(about.read_text()).get("question") != question:
+            raise InvalidArgument(
+                "--out",
+                f"{self.path} holds an unfinished screen of another question, library or revision of the "
+                "atlas; remove it, or choose another --out",
+            )
+
+    def _find(self) -> Path | None:
+        """File of the signatures behind those that are done: its name says from where to where."""
+        return next(self.path.glob(f"part-{self.n_done:09d}-*.npz"), None)
+
+    def add(self, chunk: ScreenChunk) -> None:
+        """Keep a chunk. The file has its name once it is complete."""
+        done = self.n_done + chunk.n_signatures
+        part = self.path / f"part-{self.n_done:09d}-{done:09d}.npz"
+        unfinished = part.with_name(f".{part.name}")
+        with problems_of("--out", part):
+            with unfinished.open("wb") as file:
+                np.savez(file, **_arrays(chunk.table))
+            unfinished.replace(part)
+        self._files.append(part)
+        self.n_done = done
+
+    def tables(self) -> list[Table]:
+        """All chunks, in their order."""
+        return [_table(path) for path in self._files]
+
+    def remove(self) -> None:
+        """Take the directory away."""
+        shutil.rmtree(self.path)
+
+
+def _arrays(table: Table) -> dict[str, Any]:
+    """Arrays of a table: for column number i its values, dictionary and mask; names and kinds as JSON."""
+    arrays: dict[str, Any] = {}
+    for i, column in enumerate(table.columns.values()):
+        arrays[f"values{i}"] = column.values
+        if column.kind == "category":
+            # as JSON: an array of text would drop NUL at the end and takes four bytes a character
+            arrays[f"dictionary{i}"] = np.frombuffer(json.dumps(column.dictionary).encode(), np.uint8)
+        if column.missing is not None:
+            arrays[f"missing{i}"] = column.missing
+    about = json.dumps([[name, column.kind] for name, column in table.columns.items()])
+    return arrays | {"columns": np.frombuffer(about.encode(), np.uint8)}
+
+
+def _table(path: Path) -> Table:
+    with np.load(path, allow_pickle=False) as arrays:
+        columns = {}
+        for i, (name, kind) in enumerate(json.loads(arrays["columns"].tobytes())):
+            dictionary = arrays[f"dictionary{i}"].tobytes() if kind == "category" else b"[]"
+            missing = arrays.get(f"missing{i}")
+            columns[name] = Column(kind, arrays[f"values{i}"], tuple(json.loads(dictionary)), missing)
+        return Table(columns)
