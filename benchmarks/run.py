@@ -15,6 +15,7 @@ from pathlib import Path
 import build_bench
 import growth_bench
 import peer_bench
+import screen_bench
 import search_bench
 import serve_bench
 from atlases import FULL, QUICK, Bench, Scale
@@ -29,6 +30,7 @@ SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "grpc": serve_bench.transport,
     "clients": serve_bench.many_clients,
     "cli": serve_bench.command_line,
+    "screen": screen_bench.screen,
     "growth": growth_bench.growth,
     "small": growth_bench.small_studies,
     "build": build_bench.build,

@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from insignia_index.cancel import CancelToken
-from insignia_index.kernels.columns import SPAN_CELLS, score_signatures
-from insignia_index.kernels.containers import BUFFER_CELLS
+from insignia_index.kernels.columns import SPAN_CELLS, SUMS_PAD, score_signatures
 from insignia_index.kernels.score import MAXIMUM
 from insignia_index.search.engine import Session
 from insignia_index.search.finalise import Units, group_columns
@@ -31,8 +30,8 @@ from insignia_model.table import Column, Table
 
 #: Memory for the scores and statistics of a batch.
 MEMORY_BYTES = 3 << 29
-#: More signatures together save nothing: expanding the postings is then a small part of the work.
-_MAX_BATCH = 2_000
+#: Of fewer signatures expanding the blocks would be most of the work; more together save little.
+_MAX_BATCH = 1_024
 #: Rows of a chunk, and those of one signature more: some 8 MB.
 CHUNK_ROWS = 65_536
 #: Slots are numbered by uint16.
@@ -133,16 +132,16 @@ class Screening:
     def _score(self, queries: list[Query], scores: npt.NDArray[np.floating], statistics: Floats) -> None:
         snapshot, grouping = self._session.snapshot, self._grouping
         batch = _Batch.of(queries)
-        postings = self._session.genes.get(batch.gene_ids)
+        snapshot.check_genes(batch.gene_ids)
         claimed = np.zeros(1, np.int64)
 
         def score() -> None:
-            room = batch.room()
+            room = batch.room(int(snapshot.block_cells.max()))
             more = True
             while more:
                 self._cancel.check()
                 more = score_signatures(
-                    snapshot.table, grouping.blocks, claimed, postings.entries, postings.payloads,
+                    snapshot.table, grouping.blocks, claimed, batch.gene_ids,
                     batch.starts, batch.members, batch.weights, batch.divisors, *room,
                     grouping.order, grouping.order_starts, grouping.slot_starts, scores, statistics,
                 )  # fmt: skip
@@ -187,14 +186,15 @@ class _Batch:
             divisors=np.array([query.divisor for query in queries], np.float32),
         )
 
-    def room(self) -> tuple[npt.NDArray[np.generic], ...]:
-        """What a thread works in."""
+    def room(self, block_cells: int) -> tuple[npt.NDArray[np.generic], ...]:
+        """What a thread works in; ``block_cells``: cells of the largest block."""
         n = len(self.gene_ids)
         return (
-            np.empty(n, np.int32), np.empty((n, 3), np.uint64), np.empty(n, np.float32),
+            np.empty(n, np.uint64), np.empty(n, np.int32),
+            np.empty((n, 3), np.uint64), np.empty(n, np.float32),
             np.empty(len(self.members), np.uint16), np.empty(len(self.members), np.float32),
             np.empty((len(self.divisors), 4), np.int64), np.empty(SPAN_CELLS * n + 32, np.uint16),
-            np.zeros(BUFFER_CELLS, np.float32),
+            np.empty((len(self.divisors), block_cells + SUMS_PAD), np.float32),
         )  # fmt: skip
 
 
