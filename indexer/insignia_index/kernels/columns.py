@@ -49,8 +49,8 @@ TILE_CELLS = 32
 #: Tiles that are expanded at a time: more of them read a container in longer runs, but leave the cache.
 SPAN_TILES = 8
 SPAN_CELLS = TILE_CELLS * SPAN_TILES
-#: Places behind the cells of a row of sums: the rest of a tile, and a cache line, so that not all rows begin in
-#: the same part of the cache.
+#: Places behind the cells of a row of sums: the rest of a tile, and a cache line, so that rows do not all
+#: begin in the same part of the cache.
 SUMS_PAD = TILE_CELLS + 16
 _TILE_BYTES = np.uint64(2 * TILE_CELLS)
 _LANES = 16
