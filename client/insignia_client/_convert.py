@@ -64,6 +64,11 @@ def search_request(request: SearchRequest) -> pb.SearchRequest:
         quantiles=request.quantiles,
         min_cells=request.min_cells,
         min_coverage=request.min_coverage,
+        contrasts=[
+            pb.Contrast(field=c.field, value=c.value, reference=c.reference) for c in request.contrasts
+        ],
+        compare=request.compare,
+        min_samples=request.min_samples,
     )
 
 
@@ -157,6 +162,7 @@ def search_result(answer: pb.SearchResponse, request: SearchRequest) -> SearchRe
         sample_table=table(answer.samples),
         signature=request.signature.name,
         min_cells=request.min_cells,
+        test_table=table(answer.tests),
     )
 
 

@@ -30,6 +30,7 @@ from insignia_model import (
     Table,
 )
 from insignia_model.condition import WhereLike
+from insignia_model.contrast import ContrastsLike
 from insignia_model.screen import SignaturesLike, signatures_of
 from insignia_model.signature import SignatureLike
 from insignia_proto.v1.insignia_pb2_grpc import AtlasServiceStub
@@ -80,6 +81,9 @@ class AsyncClient:
         quantiles: bool = False,
         min_cells: int = 10,
         min_coverage: float = 0.0,
+        contrasts: ContrastsLike = (),
+        compare: bool = False,
+        min_samples: int = 3,
         timeout_s: float | None = None,
     ) -> SearchResult:
         """Best ``k`` cells, and hit statistics of every group; see `Client.search`."""
@@ -93,6 +97,9 @@ class AsyncClient:
             quantiles=quantiles,
             min_cells=min_cells,
             min_coverage=min_coverage,
+            contrasts=contrasts,
+            compare=compare,
+            min_samples=min_samples,
         )
         return await self.run(request, timeout_s=timeout_s)
 

@@ -22,6 +22,7 @@ from insignia_index.search.screening import Screening
 from insignia_index.search.tasks import BackgroundThreads, Buffers, Threads
 from insignia_index.snapshot import Snapshot
 from insignia_model.condition import WhereLike, conditions
+from insignia_model.contrast import ContrastsLike
 from insignia_model.errors import CellNotFound
 from insignia_model.hits import HitRule
 from insignia_model.info import AtlasInfo, FieldInfo, StudyInfo
@@ -129,6 +130,9 @@ class Atlas:
         quantiles: bool = False,
         min_cells: int = 10,
         min_coverage: float = 0.0,
+        contrasts: ContrastsLike = (),
+        compare: bool = False,
+        min_samples: int = 3,
     ) -> SearchResult:
         """Best ``k`` cells and the hit statistics of every group; see `SearchRequest`."""
         return self.run(
@@ -142,6 +146,9 @@ class Atlas:
                 quantiles=quantiles,
                 min_cells=min_cells,
                 min_coverage=min_coverage,
+                contrasts=contrasts,
+                compare=compare,
+                min_samples=min_samples,
             )
         )
 

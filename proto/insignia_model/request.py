@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from insignia_model.condition import Condition, WhereLike, conditions
+from insignia_model.contrast import Contrast, ContrastsLike
+from insignia_model.contrast import contrasts as contrasts_of
 from insignia_model.errors import InvalidArgument
 from insignia_model.hits import HitRule
 from insignia_model.signature import Signature, SignatureLike
@@ -38,6 +40,8 @@ class SearchRequest:
     ``min_cells``: samples with fewer cells (of the filter, in the group) are no replicate.
     ``min_coverage``: studies that measured a smaller share of the resolved genes are left out.
     ``quantiles`` adds median and p90 of the scores per group.
+    ``compare`` tests each group against the rest, ``contrasts`` one value of a field against another, over
+    all cells that pass; both take samples as replicates and need ``min_samples`` of them on each side.
     """
 
     signature: Signature
@@ -49,6 +53,9 @@ class SearchRequest:
     quantiles: bool = False
     min_cells: int = 10
     min_coverage: float = 0.0
+    contrasts: tuple[Contrast, ...] = ()
+    compare: bool = False
+    min_samples: int = 3
 
     def __post_init__(self) -> None:
         if self.k < 0:
@@ -61,6 +68,16 @@ class SearchRequest:
             raise InvalidArgument("min_coverage", f"{self.min_coverage} is not from 0 to 1")
         if len(set(self.group_by)) != len(self.group_by):
             raise InvalidArgument("group_by", f"{', '.join(self.group_by)} names a field twice")
+        if len(set(self.contrasts)) != len(self.contrasts):
+            raise InvalidArgument("contrasts", f"{', '.join(map(str, self.contrasts))} has one twice")
+        if self.compare and not self.group_by:
+            raise InvalidArgument(
+                "compare", "there is one group of all cells, which has no rest; use group_by"
+            )
+        if self.min_samples < 2:
+            raise InvalidArgument(
+                "min_samples", f"{self.min_samples} is below 2, and one sample has no spread"
+            )
 
     @classmethod
     def of(
@@ -75,6 +92,9 @@ class SearchRequest:
         quantiles: bool = False,
         min_cells: int = 10,
         min_coverage: float = 0.0,
+        contrasts: ContrastsLike = (),
+        compare: bool = False,
+        min_samples: int = 3,
     ) -> SearchRequest:
         """Request from what a person types: see `Signature.of`, `conditions` and `HitRule.parse`."""
         return cls(
@@ -87,7 +107,15 @@ class SearchRequest:
             quantiles=quantiles,
             min_cells=min_cells,
             min_coverage=min_coverage,
+            contrasts=contrasts_of(contrasts),
+            compare=compare,
+            min_samples=min_samples,
         )
+
+    @property
+    def has_tests(self) -> bool:
+        """Tests with the sample as replicate are asked for."""
+        return self.compare or bool(self.contrasts)
 
 
 def names(value: str | Iterable[str]) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ class SearchResult:
     n_samples, sample_hit_fraction_mean, sample_hit_fraction_median, n_genes_measured.
     ``sample_table``: one row per (group, study, sample): n_cells, n_hits, hit_fraction, mean.
     ``min_cells``: samples with fewer cells are no replicate (they count in neither n_samples nor the plot).
+    ``test_table``: two rows (measure: hit_fraction, mean) per group and contrast, if asked for; see `tests`.
     """
 
     engine: str
@@ -54,6 +55,7 @@ class SearchResult:
     sample_table: Table
     signature: str = "signature"
     min_cells: int = 10
+    test_table: Table = field(default_factory=lambda: Table({}))
 
     @property
     def cells(self) -> pd.DataFrame:
@@ -70,6 +72,20 @@ class SearchResult:
         """One row per (group, study, sample)."""
         return self.sample_table.to_frame()
 
+    @property
+    def tests(self) -> pd.DataFrame:
+        """Tests with the sample as replicate: each group against the rest, and each contrast.
+
+        The ``group_by`` fields (missing: a contrast), contrast (missing: a group against the rest), measure,
+        design (paired: every sample has a value on both sides; unpaired; stratified: that within studies),
+        n_samples and n_reference (on the two sides), n_studies, mean_value and mean_reference (of the
+        samples' values), effect (their difference, within samples or studies) with its 95 % interval
+        effect_low and effect_high, hedges_g, t, df, p, fdr (Benjamini-Hochberg over all rows); over studies
+        with enough samples random_n_studies, random_effect, random_low, random_high, random_p, and their
+        heterogeneity q, i2, tau2; reason: why there is no test.
+        """
+        return self.test_table.to_frame()
+
     def plot(self, **options: Any) -> Figure:
         """Hit fraction per sample by group, boxes with points; returns the matplotlib figure.
 
@@ -83,7 +99,7 @@ class SearchResult:
         """The JSON object that ``insignia search --format json`` prints."""
         cells = [{n: row.pop(n) for n in CELL_COLUMNS} | {"metadata": row} for row in self.cell_table.rows()]
         groups = [{"group": {n: row.pop(n) for n in self.group_by}} | row for row in self.group_table.rows()]
-        return {
+        answer = {
             "engine": self.engine,
             "aggregate": self.aggregate,
             "hits": self.hits,
@@ -95,6 +111,14 @@ class SearchResult:
             "cells": cells,
             "groups": groups,
         }
+        if self.test_table.columns:
+            answer["tests"] = list(self._tests())
+        return answer
+
+    def _tests(self) -> Iterator[dict[str, Any]]:
+        for row in self.test_table.rows():
+            group = {n: row.pop(n) for n in self.group_by if n in self.test_table.columns}
+            yield {"group": None if row["contrast"] else group} | row
 
     def _summary(self) -> str:
         cutoff = "none" if self.cutoff is None else f"{self.cutoff:.4g}"

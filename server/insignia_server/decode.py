@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from insignia_model import (
     CellId,
     Condition,
+    Contrast,
     HitRule,
     ScreenRequest,
     SearchRequest,
@@ -36,7 +37,10 @@ OPERATORS = {
 }
 DEFAULT_K = 100
 DEFAULT_MIN_CELLS = 10
+DEFAULT_MIN_SAMPLES = 3
 DEFAULT_MAX_VALUES = 20
+#: Each takes a pass over the scores if its field is a new one.
+MOST_CONTRASTS = 100
 
 
 def search_request(message: pb.SearchRequest, config: ServerConfig) -> SearchRequest:
@@ -54,6 +58,9 @@ def search_request(message: pb.SearchRequest, config: ServerConfig) -> SearchReq
         quantiles=message.quantiles,
         min_cells=message.min_cells if message.HasField("min_cells") else DEFAULT_MIN_CELLS,
         min_coverage=message.min_coverage,
+        contrasts=contrasts(message.contrasts),
+        compare=message.compare,
+        min_samples=message.min_samples if message.HasField("min_samples") else DEFAULT_MIN_SAMPLES,
     )
 
 
@@ -123,6 +130,13 @@ def signature(message: pb.Signature) -> Signature:
 def conditions(messages: Sequence[pb.Condition]) -> tuple[Condition, ...]:
     """The filter."""
     return tuple(_condition(message) for message in messages)
+
+
+def contrasts(messages: Sequence[pb.Contrast]) -> tuple[Contrast, ...]:
+    """The contrasts."""
+    if len(messages) > MOST_CONTRASTS:
+        raise LimitExceeded("contrasts", len(messages), MOST_CONTRASTS, "ask in several requests")
+    return tuple(Contrast(m.field, m.value, m.reference) for m in messages)
 
 
 def aggregate(value: int) -> str:

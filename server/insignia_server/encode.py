@@ -47,6 +47,8 @@ def search_response(result: SearchResult) -> pb.SearchResponse:
     _fill_table(message.cells, result.cell_table)
     _fill_table(message.groups, result.group_table)
     _fill_table(message.samples, result.sample_table)
+    if result.test_table.columns:
+        _fill_table(message.tests, result.test_table)
     return message
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from insignia_client.cli import options, render
+from insignia_client.cli import options, render, tests
 from insignia_client.cli.backend import open_backend
 from insignia_client.cli.output import chosen_format, problems_of, write_text
 from insignia_client.cli.render import Shown
 from insignia_model import SearchRequest, SearchResult, Table
 from insignia_model.result import CELL_COLUMNS
 
-TABLES = ("groups", "cells", "samples")
+TABLES = ("groups", "cells", "samples", "tests")
 #: What a table shows for people; --format csv and json have everything.
 MOST_GROUPS = 40
 MOST_CELLS = 10
@@ -67,6 +67,7 @@ TELLING = ("cell_type", "celltype", "tissue", "disease", "condition", "treatment
     metavar="N",
     help="Samples with fewer cells are no replicate.",
 )
+@tests.options
 @options.output
 @click.option(
     "--table",
@@ -86,6 +87,8 @@ def search(**given: Any) -> None:
     request, shape, out = _request(given), chosen_format(given["shape"], given["out"]), given["out"]
     if given["which"] and shape == "json":
         raise click.UsageError("--table is for --format table and csv; json has one object with all")
+    if given["which"] == "tests" and not request.has_tests:
+        raise click.UsageError("--table tests needs --compare or --contrast FIELD=VALUE:REFERENCE")
     with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
         result = backend.run(request)
     write_text(_text(result, shape, given["which"]), out)
@@ -105,6 +108,9 @@ def _request(given: dict[str, Any]) -> SearchRequest:
         quantiles=given["quantiles"],
         min_cells=given["min_cells"],
         min_coverage=given["min_coverage"],
+        contrasts=given["contrasts"],
+        compare=given["compare"],
+        min_samples=given["min_samples"],
     )
 
 
@@ -115,11 +121,20 @@ def _text(result: SearchResult, shape: str, which: str | None) -> str:
         table: Table = getattr(result, f"{(which or 'groups')[:-1]}_table")
         return render.csv_text(table)
     if which:
-        parts = {"groups": groups_text, "cells": cells_text, "samples": samples_text}
+        parts = {
+            "groups": groups_text,
+            "cells": cells_text,
+            "samples": samples_text,
+            "tests": tests.tests_text,
+        }
         return f"{summary_text(result)}\n{parts[which](result)}"
     tables = [
         write(result)
-        for table, write in ((result.group_table, groups_text), (result.cell_table, cells_text))
+        for table, write in (
+            (result.group_table, groups_text),
+            (result.test_table, tests.tests_text),
+            (result.cell_table, cells_text),
+        )
         if len(table)
     ]
     return "\n".join([summary_text(result), *tables])

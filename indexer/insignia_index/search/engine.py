@@ -17,11 +17,12 @@ from insignia_index.search.gene_cache import GeneCache, Postings
 from insignia_index.search.grouping import Grouping
 from insignia_index.search.plan import Groupings, Query, plan_query
 from insignia_index.search.scoring import Work, score_all, score_dtype
-from insignia_index.search.select import select
+from insignia_index.search.select import Selection, select
 from insignia_index.search.tasks import TASK_CELLS, Buffers, Threads
 from insignia_index.snapshot import Snapshot
 from insignia_model.request import SearchRequest
 from insignia_model.result import ScoreChunk, ScoreStream, SearchResult
+from insignia_model.table import Table
 
 NAME = "sparse"
 
@@ -70,6 +71,9 @@ def search(
     selection = select(work, scores, statistics, request.hits, request.k)
     units = Units(grouping, statistics, selection.slot_hits, query.measured, request.min_cells)
     quantiles = group_quantiles(snapshot, grouping, scores) if request.quantiles else None
+    tests = Table({})
+    if request.has_tests:
+        tests = _tests(session, request, query, units, scores, selection, cancel)
     session.buffers.give("scores", scores)
     cells = cell_table(snapshot, *places(snapshot, selection.top_rows), selection.top_scores)
     groups = units.group_table(quantiles)
@@ -89,7 +93,28 @@ def search(
         sample_table=samples,
         signature=request.signature.name,
         min_cells=request.min_cells,
+        test_table=tests,
     )
+
+
+def _tests(
+    session: Session,
+    request: SearchRequest,
+    query: Query,
+    units: Units,
+    scores: npt.NDArray[Any],
+    selection: Selection,
+    cancel: CancelToken,
+) -> Table:
+    # here: scipy's statistics take a second to import, which only who asks for tests should wait for
+    from insignia_index.search.comparisons import regroup, test_table
+
+    def regrouped(field: str) -> Units:
+        grouping = session.grouping(replace(request, group_by=(field,)), query)
+        statistics, hits = regroup(session.snapshot, grouping, scores, selection, request.hits.kind)
+        return Units(grouping, statistics, hits, query.measured, request.min_cells)
+
+    return test_table(request, units, regrouped, cancel)
 
 
 def stream_scores(

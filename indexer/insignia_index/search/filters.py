@@ -44,6 +44,11 @@ def study_mask(snapshot: Snapshot, study: int, where: tuple[Condition, ...]) -> 
     return mask
 
 
+def has_value(column: Column, field: str, value: Value) -> Mask:
+    """Which values of the column are the one that a condition would find by this value, bool (n,)."""
+    return _is_in(column, Condition(field, "in", (value,))) & ~_missing(column)
+
+
 def _passes(snapshot: Snapshot, study: int, condition: Condition) -> Mask | bool:
     column = snapshot.column(study, condition.field)
     if column is None:  # every value is missing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,15 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
+class UnitTotals(NamedTuple):
+    """Units that have cells (indices of the grouping's), and their cells, hits and sums of scores."""
+
+    unit: Ints
+    n_cells: Ints
+    n_hits: Ints
+    score_sums: Floats
+
+
 class Units:
     """Totals of every unit, and what they give for samples and groups.
 
@@ -38,7 +47,7 @@ class Units:
     def __init__(
         self, grouping: Grouping, statistics: Floats, slot_hits: Ints, measured: Ints, min_cells: int
     ) -> None:
-        self._grouping = grouping
+        self.grouping = grouping
         self._groups, self._group_counts, self._group_figures, *units = summarise(
             grouping.slot_unit, grouping.slot_cells, slot_hits, statistics,
             grouping.unit_group, grouping.unit_study, grouping.unit_is_named, measured, min_cells,
@@ -59,9 +68,9 @@ class Units:
 
     def sample_table(self) -> Table:
         """One row per unit with a cell that passes, in the order of the groups, then of study and sample."""
-        columns = self._keys(self._grouping.unit_group[self._units])
+        columns = self._keys(self.grouping.unit_group[self._units])
         # a group_by field of the same name says the same
-        for name, column in self._grouping.unit_names.items():
+        for name, column in self.grouping.unit_names.items():
             columns.setdefault(name, column.take(self._units))
         columns["n_cells"] = Column("integer", self._counts[CELLS])
         columns["n_hits"] = Column("integer", self._counts[HITS])
@@ -69,8 +78,13 @@ class Units:
         columns["mean"] = Column("number", self._figures[MEAN])
         return Table(columns)
 
+    def totals(self) -> UnitTotals:
+        """Totals of the units that have cells."""
+        n_cells = self._counts[CELLS]
+        return UnitTotals(self._units, n_cells, self._counts[HITS], self._figures[MEAN] * n_cells)
+
     def _keys(self, groups: Ints) -> dict[str, Column]:
-        return {field: column.take(groups) for field, column in self._grouping.group_keys.items()}
+        return {field: column.take(groups) for field, column in self.grouping.group_keys.items()}
 
 
 def group_columns(counts: Ints, figures: Floats, quantiles: Floats | None = None) -> dict[str, Column]:

@@ -199,6 +199,29 @@ class Condition(google.protobuf.message.Message):
 Global___Condition: typing_extensions.TypeAlias = Condition
 
 @typing.final
+class Contrast(google.protobuf.message.Message):
+    """The samples with `field` = `value` against those with `field` = `reference`."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    REFERENCE_FIELD_NUMBER: builtins.int
+    field: builtins.str
+    value: builtins.str
+    reference: builtins.str
+    def __init__(
+        self,
+        *,
+        field: builtins.str = ...,
+        value: builtins.str = ...,
+        reference: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["field", b"field", "reference", b"reference", "value", b"value"]) -> None: ...
+
+Global___Contrast: typing_extensions.TypeAlias = Contrast
+
+@typing.final
 class SearchRequest(google.protobuf.message.Message):
     """The question."""
 
@@ -213,6 +236,9 @@ class SearchRequest(google.protobuf.message.Message):
     QUANTILES_FIELD_NUMBER: builtins.int
     MIN_CELLS_FIELD_NUMBER: builtins.int
     MIN_COVERAGE_FIELD_NUMBER: builtins.int
+    CONTRASTS_FIELD_NUMBER: builtins.int
+    COMPARE_FIELD_NUMBER: builtins.int
+    MIN_SAMPLES_FIELD_NUMBER: builtins.int
     k: builtins.int
     """How many best cells to return. Default 100; 0 returns none. The server has an upper limit."""
     aggregate: Global___Aggregate.ValueType
@@ -223,6 +249,10 @@ class SearchRequest(google.protobuf.message.Message):
     """Samples with fewer cells (of the filter, in the group) are no replicate. Default 10."""
     min_coverage: builtins.float
     """Studies that measured a smaller share (0-1) of the resolved genes are left out. Default 0."""
+    compare: builtins.bool
+    """The same: every group against the rest."""
+    min_samples: builtins.int
+    """Samples that a test needs on each side, 2 or more. Default 3."""
     @property
     def signature(self) -> Global___Signature:
         """Required."""
@@ -239,6 +269,10 @@ class SearchRequest(google.protobuf.message.Message):
     def hits(self) -> Global___HitRule:
         """Default: percentile 95."""
 
+    @property
+    def contrasts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Contrast]:
+        """Tests with the sample as replicate, over all cells that pass the filter: these contrasts."""
+
     def __init__(
         self,
         *,
@@ -251,13 +285,18 @@ class SearchRequest(google.protobuf.message.Message):
         quantiles: builtins.bool = ...,
         min_cells: builtins.int | None = ...,
         min_coverage: builtins.float = ...,
+        contrasts: collections.abc.Iterable[Global___Contrast] | None = ...,
+        compare: builtins.bool = ...,
+        min_samples: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_k", b"_k", "_min_cells", b"_min_cells", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "signature", b"signature"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_k", b"_k", "_min_cells", b"_min_cells", "aggregate", b"aggregate", "group_by", b"group_by", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "min_coverage", b"min_coverage", "quantiles", b"quantiles", "signature", b"signature", "where", b"where"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_k", b"_k", "_min_cells", b"_min_cells", "_min_samples", b"_min_samples", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "min_samples", b"min_samples", "signature", b"signature"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_k", b"_k", "_min_cells", b"_min_cells", "_min_samples", b"_min_samples", "aggregate", b"aggregate", "compare", b"compare", "contrasts", b"contrasts", "group_by", b"group_by", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "min_coverage", b"min_coverage", "min_samples", b"min_samples", "quantiles", b"quantiles", "signature", b"signature", "where", b"where"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_k", b"_k"]) -> typing.Literal["k"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_min_cells", b"_min_cells"]) -> typing.Literal["min_cells"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_min_samples", b"_min_samples"]) -> typing.Literal["min_samples"] | None: ...
 
 Global___SearchRequest: typing_extensions.TypeAlias = SearchRequest
 
@@ -279,6 +318,7 @@ class SearchResponse(google.protobuf.message.Message):
     CELLS_FIELD_NUMBER: builtins.int
     GROUPS_FIELD_NUMBER: builtins.int
     SAMPLES_FIELD_NUMBER: builtins.int
+    TESTS_FIELD_NUMBER: builtins.int
     engine: builtins.str
     """"sparse": exact."""
     aggregate: Global___Aggregate.ValueType
@@ -309,6 +349,16 @@ class SearchResponse(google.protobuf.message.Message):
     def samples(self) -> Global___Table:
         """The group_by fields, study, sample, n_cells, n_hits, hit_fraction, mean."""
 
+    @property
+    def tests(self) -> Global___Table:
+        """Absent if no test was asked for. Two rows per group and contrast: the group_by fields (only if `compare`;
+        missing: a contrast), contrast ("disease=lupus:normal"; missing: a group against the rest), measure
+        ("hit_fraction" or "mean"), design ("paired", "unpaired", "stratified" by study), n_samples, n_reference,
+        n_studies, mean_value, mean_reference, effect, effect_low, effect_high (95 % interval), hedges_g, t, df, p,
+        fdr; random_n_studies, random_effect, random_low, random_high, random_p, q, i2, tau2; reason (why there is
+        no test).
+        """
+
     def __init__(
         self,
         *,
@@ -324,9 +374,10 @@ class SearchResponse(google.protobuf.message.Message):
         cells: Global___Table | None = ...,
         groups: Global___Table | None = ...,
         samples: Global___Table | None = ...,
+        tests: Global___Table | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_cutoff", b"_cutoff", "cells", b"cells", "cutoff", b"cutoff", "genes", b"genes", "groups", b"groups", "samples", b"samples"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cutoff", b"_cutoff", "aggregate", b"aggregate", "cells", b"cells", "cutoff", b"cutoff", "elapsed_ms", b"elapsed_ms", "engine", b"engine", "genes", b"genes", "group_by", b"group_by", "groups", b"groups", "hits", b"hits", "n_cells", b"n_cells", "n_hits", b"n_hits", "samples", b"samples"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cutoff", b"_cutoff", "cells", b"cells", "cutoff", b"cutoff", "genes", b"genes", "groups", b"groups", "samples", b"samples", "tests", b"tests"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cutoff", b"_cutoff", "aggregate", b"aggregate", "cells", b"cells", "cutoff", b"cutoff", "elapsed_ms", b"elapsed_ms", "engine", b"engine", "genes", b"genes", "group_by", b"group_by", "groups", b"groups", "hits", b"hits", "n_cells", b"n_cells", "n_hits", b"n_hits", "samples", b"samples", "tests", b"tests"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_cutoff", b"_cutoff"]) -> typing.Literal["cutoff"] | None: ...
 
 Global___SearchResponse: typing_extensions.TypeAlias = SearchResponse

@@ -1,0 +1,59 @@
+"""Contrasts: two values of a metadata field whose samples are compared."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from insignia_model.errors import InvalidArgument
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """Samples with ``field`` = ``value`` against those with ``field`` = ``reference``.
+
+    Values are texts; those of numbers and truth values are understood as in a condition.
+    """
+
+    field: str
+    value: str
+    reference: str
+
+    def __post_init__(self) -> None:
+        for name, text in (("field", self.field), ("value", self.value), ("reference", self.reference)):
+            if not text:
+                raise InvalidArgument("contrast", f"the {name} of {str(self)!r} is empty")
+        if self.value == self.reference:
+            raise InvalidArgument("contrast", f"{str(self)!r} has the same value on both sides")
+
+    @classmethod
+    def parse(cls, text: str) -> Contrast:
+        """Contrast from ``disease=lupus:normal``; a value that holds a colon is put in double quotes."""
+        field, equals, rest = text.partition("=")
+        sides = next(csv.reader([rest.strip()], delimiter=":", skipinitialspace=True), [])
+        if not equals or len(sides) != 2:
+            raise InvalidArgument(
+                "contrast",
+                f"{text!r} is not FIELD=VALUE:REFERENCE, such as disease=lupus:normal; "
+                'a value with a colon is put in double quotes: id="CL:0000236":"CL:0000084"',
+            )
+        return cls(field.strip(), sides[0].strip(), sides[1].strip())
+
+    def __str__(self) -> str:
+        return f"{self.field}={_written(self.value)}:{_written(self.reference)}"
+
+
+ContrastsLike: TypeAlias = "Contrast | str | Iterable[Contrast | str]"
+
+
+def contrasts(value: ContrastsLike) -> tuple[Contrast, ...]:
+    """Contrasts from one or several, or from their texts."""
+    several = (value,) if isinstance(value, Contrast | str) else tuple(value)
+    return tuple(c if isinstance(c, Contrast) else Contrast.parse(c) for c in several)
+
+
+def _written(value: str) -> str:
+    quoted = value.replace('"', '""')
+    return f'"{quoted}"' if any(mark in value for mark in ':"') else value
