@@ -113,7 +113,7 @@ def paired(a: Floats, b: Floats, study: Ints) -> Estimate:
 
 def two_sided(t: float, df: int) -> float:
     """Two-sided p of Student's t."""
-    return float(min(1.0, 2 * stdtr(df, -abs(t))))
+    return float(2 * stdtr(df, -abs(t)))
 
 
 def half_width(se: float, df: int) -> float:

@@ -35,10 +35,12 @@ def random_effects(effects: Floats, variances: Floats) -> RandomEffects:
     at which the weighted squares about the mean are what is expected, k - 1; it needs no normal distribution,
     has one solution, and is among those recommended by Veroniki et al. (2016, doi:10.1002/jrsm.1164).
 
-    Interval and p are Hartung and Knapp's (2001, doi:10.1002/sim.791), Student's t with k - 1 degrees of
-    freedom, modified as by Roever et al. (2015, doi:10.1186/s12874-015-0091-1) so that they are never
-    narrower than those without it. The factor max(1, Q(tau2) / (k - 1)) is 1 with Paule and Mandel's tau2: at
-    tau2 > 0 by its definition, and at tau2 = 0 because Q is then below k - 1.
+    Interval and p are Hartung and Knapp's (2001, doi:10.1002/sim.791): Student's t with k - 1 degrees of
+    freedom, the variance of the mean taken from the scatter of the effects. Exact for studies of equal
+    precision, where the usual normal interval of a few studies is far too narrow (IntHout et al. 2014,
+    doi:10.1186/1471-2288-14-25); somewhat liberal where precisions differ much (Roever et al. 2015,
+    doi:10.1186/s12874-015-0091-1, whose modification is never narrower, but made one p in 150 fall below 0.05
+    by chance with four studies).
 
     Q: Cochran's, with weights 1 / variance. I2 = max(0, 1 - (k - 1) / Q) (Higgins and Thompson 2002,
     doi:10.1002/sim.1186).
@@ -48,7 +50,9 @@ def random_effects(effects: Floats, variances: Floats) -> RandomEffects:
     tau2 = _between(effects, variances, q)
     weights = 1 / (variances + tau2)
     effect = float(np.average(effects, weights=weights))
-    se = 1 / math.sqrt(weights.sum())
+    # 1 at tau2 > 0, by the definition of tau2, and then below; effects that are all equal show no scatter
+    scatter = _squares(tau2, effects, variances) / (k - 1) or 1.0
+    se = math.sqrt(scatter / weights.sum())
     half = half_width(se, k - 1)
     i2 = max(0.0, 1 - (k - 1) / q) if q > 0 else 0.0
     return RandomEffects(k, effect, effect - half, effect + half, two_sided(effect / se, k - 1), q, i2, tau2)

@@ -3,7 +3,7 @@
 **Which samples.** A sample has a value on a side if at least ``min_cells`` of its cells lie there. Its values
 are the share of these cells that are hits and the mean of their scores.
 
-**Paired or not.** Where a sample has a value on both sides (cell types: every sample has all of them), the two
+**Paired or not.** Where a sample has a value on both sides (cell types: every sample has all of them), both
 share the sample's own level and are no independent draws; only their difference is used (`linear.paired`).
 Samples on one side only (diseases) are compared within their study (`linear.stratified`); studies that have
 samples on one side only say nothing about the difference, because everything else differs between studies
