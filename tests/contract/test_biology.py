@@ -24,3 +24,20 @@ def test_beta_cell_markers_mark_beta_cells(client):
 def test_monocyte_markers_mark_monocytes(client):
     markers = ["S100A8", "S100A9", "LYZ", "CD14", "FCN1", "VCAN"]
     assert "Monocyte" in best_group(client, markers, "cell_type", where={"study": "pbmc3k"})
+
+
+def test_beta_cell_markers_are_higher_in_beta_cells_than_in_the_same_samples_other_cells(client):
+    tests = client.search(SETS["BETA_CELL_MARKERS"], group_by="cell_type", compare=True).tests
+    beta = tests[tests["cell_type"].astype(str) == "beta"]
+    assert set(beta["design"]) == {"paired"}
+    assert (beta["effect_low"] > 0).all()
+    assert (beta["fdr"] < 1e-4).all()
+
+
+def test_the_interferon_response_of_two_samples_is_no_replicated_finding(client):
+    interferon = SETS["HALLMARK_INTERFERON_ALPHA_RESPONSE"]
+    tests = client.search(interferon, contrasts="condition=stimulated:control").tests
+    assert tests["p"].isna().all()
+    assert set(tests["reason"]) == {
+        "2 samples: 1 with condition=stimulated, 1 with condition=control; at least 3 on each side are needed"
+    }

@@ -31,6 +31,9 @@ QUESTIONS = {
     "more cells than there are": {"k": 10_000},
     "filter": {"where": {"tissue": "blood", "cell_type": not_in("B", "T")}, "group_by": ("cell_type",)},
     "missing donors": {"where": {"donor": is_missing()}},
+    "tests": {"group_by": ("cell_type",), "compare": True, "where": {"study": "baron2016"}, "min_cells": 5},
+    "contrasts": {"contrasts": ["condition=stimulated:control", "cell_type=beta:alpha"], "min_samples": 2},
+    "tests of nothing": {"where": {"tissue": "none"}, "group_by": ("donor",), "compare": True},
     "no cell": {"where": {"tissue": "no such tissue"}},
 }
 
@@ -48,7 +51,7 @@ def test_a_search_has_the_same_answer(atlas, client, question):
     embedded, remote = atlas.search(INTERFERON, **question), client.search(INTERFERON, **question)
     for name in ("engine", "aggregate", "hits", "n_cells", "n_hits", "cutoff", "genes", "group_by"):
         assert getattr(embedded, name) == getattr(remote, name), name
-    for name in ("cell_table", "group_table", "sample_table"):
+    for name in ("cell_table", "group_table", "sample_table", "test_table"):
         same(getattr(embedded, name), getattr(remote, name))
 
 
@@ -89,6 +92,7 @@ def test_what_the_atlas_holds_is_the_same(atlas, client):
         (UnknownField, lambda a: a.search(INTERFERON, where={"no field": 1})),
         (FieldNotComparable, lambda a: a.search(INTERFERON, where={"tissue": ge(3)})),
         (InvalidArgument, lambda a: a.search(INTERFERON, hits="percentile:101")),
+        (UnknownField, lambda a: a.search(INTERFERON, contrasts="no field=a:b")),
         (StudyNotFound, lambda a: a.cells([("no study", "x")])),
         (CellNotFound, lambda a: a.cells([("pbmc3k", "x")])),
         (NoGeneResolved, lambda a: a.scores(["no gene"])),
@@ -105,8 +109,15 @@ def test_errors_are_the_same(atlas, client, error, ask):
 
 
 @pytest.mark.parametrize("form", ["table", "json", "csv"])
-def test_the_command_prints_the_same_byte_for_byte_but_for_the_time(atlas_path, address, form):
-    question = ["--genes", "INS,IAPP,PDX1,DLK1", "--group-by", "cell_type", "--quantiles", "--format", form]
+@pytest.mark.parametrize(
+    "options",
+    [["--quantiles"], ["--compare", "--contrast", "cell_type=beta:alpha", "--contrast", "donor=1:2"]],
+    ids=["quantiles", "tests"],
+)
+def test_the_command_prints_the_same_byte_for_byte_but_for_the_time(atlas_path, address, form, options):
+    question = ["--genes", "INS,IAPP,PDX1,DLK1", "--group-by", "cell_type", *options, "--format", form]
+    if form == "csv" and "--compare" in options:
+        question += ["--table", "tests"]
     printed = []
     for backend in (["--atlas", str(atlas_path)], ["--server", address]):
         done = subprocess.run(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from insignia_model import (
     CellId,
     Condition,
+    Contrast,
     HitRule,
     SearchRequest,
     Signature,
@@ -237,3 +238,35 @@ def test_a_cell_is_named_by_study_and_cell_id() -> None:
     assert CellId.of("s:a:b") == ("s", "a:b") == CellId.of(("s", "a:b"))
     with pytest.raises(InvalidArgument):
         CellId.of("s")
+
+
+@pytest.mark.parametrize(
+    ("text", "contrast"),
+    [
+        ("disease=lupus:normal", Contrast("disease", "lupus", "normal")),
+        ("cell type = B cell : T cell", Contrast("cell type", "B cell", "T cell")),
+        ('id="CL:0000236":"CL:0000084"', Contrast("id", "CL:0000236", "CL:0000084")),
+        ('note="say ""hi""":no', Contrast("note", 'say "hi"', "no")),
+        ("age=1:2", Contrast("age", "1", "2")),
+    ],
+)
+def test_a_contrast_is_read_from_its_text_and_written_again(text: str, contrast: Contrast) -> None:
+    assert Contrast.parse(text) == contrast
+    assert Contrast.parse(str(contrast)) == contrast
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "a=b", "a=b:", "a=:b", "=b:c", "a=b:c:d", "a=b:b", "a:b", 'a="b:c']
+)
+def test_a_text_that_is_no_contrast_is_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="contrast"):
+        Contrast.parse(text)
+
+
+def test_a_request_takes_one_contrast_or_several() -> None:
+    one, other = Contrast("a", "b", "c"), Contrast("a", "c", "d")
+    assert SearchRequest.of(["G"], contrasts="a=b:c").contrasts == (one,)
+    assert SearchRequest.of(["G"], contrasts=one).contrasts == (one,)
+    assert SearchRequest.of(["G"], contrasts=[one, "a=c:d"]).contrasts == (one, other)
+    assert SearchRequest.of(["G"]).has_tests is False
+    assert SearchRequest.of(["G"], compare=True).has_tests is True

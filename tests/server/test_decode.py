@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from insignia_model import Condition, HitRule, SearchRequest, Signature
+from insignia_model import Condition, Contrast, HitRule, SearchRequest, Signature
 from insignia_model.errors import InvalidArgument, InvalidSignature, LimitExceeded, RequestError
 from insignia_model.hits import KINDS
 from insignia_proto.v1 import insignia_pb2 as pb
@@ -50,6 +50,9 @@ def test_every_field_arrives():
         quantiles=True,
         min_cells=3,
         min_coverage=0.5,
+        contrasts=[pb.Contrast(field="disease", value="lupus", reference="normal")],
+        compare=True,
+        min_samples=4,
     )
     expected = SearchRequest(
         Signature({"IFIT1": 2.0, "CD19": -1.0}, "IFN"),
@@ -65,6 +68,9 @@ def test_every_field_arrives():
         quantiles=True,
         min_cells=3,
         min_coverage=0.5,
+        contrasts=(Contrast("disease", "lupus", "normal"),),
+        compare=True,
+        min_samples=4,
     )
     decoded = decode.search_request(message, CONFIG)
     assert decoded == expected
@@ -112,6 +118,10 @@ MALFORMED = {
         where=[pb.Condition(field="x", operator=pb.OPERATOR_MISSING, values=[pb.Value(text="a")])]
     ),
     "no cells are a replicate": request(min_cells=0),
+    "a contrast without a reference": request(contrasts=[pb.Contrast(field="disease", value="lupus")]),
+    "a contrast with itself": request(contrasts=[pb.Contrast(field="a", value="b", reference="b")]),
+    "a rest of everything": request(compare=True),
+    "one sample is enough": request(min_samples=1),
     "coverage above 1": request(min_coverage=1.5),
     "coverage not a number": request(min_coverage=math.nan),
     "a group field twice": request(group_by=["a", "a"]),
@@ -183,3 +193,10 @@ def test_any_message_is_either_a_request_or_a_request_error(message):
         return
     assert 0 < len(decoded.signature) <= 50
     assert decoded.k <= 1000
+
+
+def test_more_contrasts_than_a_server_takes_are_refused():
+    many = [pb.Contrast(field="sample", value=str(i), reference="none") for i in range(101)]
+    assert len(search(contrasts=many[:100]).contrasts) == 100
+    with pytest.raises(LimitExceeded, match="contrasts"):
+        search(contrasts=many)
