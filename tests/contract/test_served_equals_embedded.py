@@ -135,3 +135,26 @@ def without_time(text: str, form: str) -> str:
         return text.replace(f'"elapsed_ms": {elapsed}', "")
     lines = text.splitlines()
     return "\n".join(line.split(", engine")[0] for line in lines)
+
+
+def test_the_command_tells_why_there_is_no_test_and_what_the_others_found(atlas_path):
+    question = [INSIGNIA, "search", "--atlas", str(atlas_path), "--signature", str(DATA / "signatures.gmt"),
+                "--name", "BETA_CELL_MARKERS", "--group-by", "cell_type", "--compare",
+                "--contrast", "condition=stimulated:control"]  # fmt: skip
+    table, answer = (
+        subprocess.run([*question, *more], capture_output=True, check=True, text=True).stdout
+        for more in ((), ("--format", "json"))
+    )
+    assert "no test of condition=stimulated:control: 2 samples: 1 with condition=stimulated, 1 with" in table
+    (beta, _) = (line for line in table.splitlines() if line.startswith("beta ") and "[" in line)
+    tests = [test for test in json.loads(answer)["tests"] if test["group"] == {"cell_type": "beta"}]
+    assert [test["measure"] for test in tests] == ["hit_fraction", "mean"]
+    assert f"{100 * tests[0]['effect']:.1f} [" in beta
+    assert json.loads(answer)["tests"][-1]["contrast"] == "condition=stimulated:control"
+
+
+def test_the_command_has_no_table_of_tests_that_nobody_asked_for(atlas_path):
+    question = [INSIGNIA, "search", "--atlas", str(atlas_path), "--genes", "INS", "--table", "tests"]
+    done = subprocess.run(question, capture_output=True, check=False, text=True)
+    assert done.returncode == 2
+    assert "--compare" in done.stderr

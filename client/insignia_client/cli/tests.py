@@ -16,6 +16,7 @@ C = TypeVar("C", bound=Callable[..., Any])
 #: What a table shows for people; --format csv and json have everything.
 MOST_TESTS = 40
 MOST_REASONS = 20
+MEASURES = {"hit_fraction": "hit %", "mean": "mean"}
 
 
 def options(command: C) -> C:
@@ -45,20 +46,31 @@ def options(command: C) -> C:
 
 
 def tests_text(result: SearchResult) -> str:
-    """Tests in the order given, and why some could not be made."""
+    """Contrasts, then groups in the order given; and why some could not be tested."""
     rows = [row | {"what": compared(row, result.group_by)} for row in result.test_table.rows()]
+    rows.sort(key=lambda row: row["contrast"] is None)
     made = [row for row in rows if row["reason"] is None]
     parts = []
     if made:
         columns = [_column(made[:MOST_TESTS], *column) for column in COLUMNS]
-        parts.append(render.text_table(render.fitting(columns, ALWAYS, render.width_of_output())))
-        parts.append("Replicates are samples; 95 % intervals; FDR: Benjamini-Hochberg over these rows.\n")
+        fits = render.fitting(columns, ALWAYS, render.width_of_output())
+        parts.append(render.text_table(fits))
+        parts.append("Replicates are samples; 95 % intervals; FDR: Benjamini-Hochberg over these rows")
+        parts.append("" if len(fits) == len(columns) else "; more columns: --format csv --table tests")
+        parts.append(".\n")
     if len(made) > MOST_TESTS:
         parts.append(f"({len(made) - MOST_TESTS:,} more tests: --format csv --table tests)\n")
-    reasons = dict.fromkeys(f"no test of {row['what']}: {row['reason']}\n" for row in rows if row["reason"])
-    parts += list(reasons)[:MOST_REASONS]
-    if len(reasons) > MOST_REASONS:
-        parts.append(f"(and of {len(reasons) - MOST_REASONS:,} more: --format csv --table tests)\n")
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row["reason"] is not None:
+            reasons.setdefault((row["what"], row["reason"]), []).append(MEASURES[row["measure"]])
+    told = [
+        f"no test of {what}{'' if len(of) == len(MEASURES) else f' ({of[0]})'}: {reason}\n"
+        for (what, reason), of in reasons.items()
+    ]
+    parts += told[:MOST_REASONS]
+    if len(told) > MOST_REASONS:
+        parts.append(f"(and of {len(told) - MOST_REASONS:,} more: --format csv --table tests)\n")
     return "".join(parts)
 
 
@@ -97,7 +109,7 @@ def _number(name: str) -> Callable[[dict[str, Any]], str]:
 #: Heading, text of a row, numeric.
 COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], str], bool], ...] = (
     ("compared", lambda row: str(row["what"]), False),
-    ("of", lambda row: "hit %" if row["measure"] == "hit_fraction" else "mean", False),
+    ("of", lambda row: MEASURES[row["measure"]], False),
     ("samples", lambda row: f"{row['n_samples']}:{row['n_reference']}", True),
     ("value", _measured("mean_value"), True),
     ("reference", _measured("mean_reference"), True),

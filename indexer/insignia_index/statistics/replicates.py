@@ -171,9 +171,11 @@ def _estimate(design: Design, values: Floats, study: Ints) -> Estimate:
 
 
 def _no_spread(design: Design, estimate: Estimate) -> str:
-    what = "differences of the pairs" if design.kind == "paired" else "values of each side"
-    equal = "; the sides are equal" if abs(estimate.effect) == 0 else ""
-    return f"the {what} do not vary from sample to sample, so that nothing tells chance from more{equal}"
+    if design.kind == "paired":
+        same = "the difference is the same in all samples" + (" (0)" if estimate.effect == 0 else "")
+    else:
+        same = "samples of one side do not differ" + (", nor do the sides" if estimate.effect == 0 else "")
+    return f"{same}: there is no spread to test against"
 
 
 def _too_few(sides: Sides, has: npt.NDArray[np.bool_], min_cells: int, min_samples: int) -> str:
