@@ -3,7 +3,10 @@
 Values are not weighted by the cells behind them: a sample is one draw of biology, however many of its cells
 were seen, and the variance between samples usually exceeds that of counting cells (Squair et al. 2021,
 doi:10.1038/s41467-021-25960-2). Variances of both sides are pooled, as in an ordinary linear model: with a
-side of three samples that happen to agree, a variance of its own would be close to nothing.
+side of three samples that happen to agree, a variance of its own would be close to nothing. One variance for
+all studies, too: with one of each study's own, shuffled labels of four studies of ten samples gave a share of
+p < 0.001 of up to 0.0105, against 0.0025 (six signatures, hit fraction and mean, 2,000 shuffles each). Sides
+that differ in numbers and in true variance are the known limit of pooling.
 """
 
 from __future__ import annotations
@@ -67,7 +70,7 @@ def stratified(a: Floats, study_a: Ints, b: Floats, study_b: Ints) -> Estimate:
     of which has samples on both sides. One study: Student's t test with pooled variance.
 
     The normal equations have a closed form: the differences d of the studies' means, averaged with the
-    weights w = n_a n_b / (n_a + n_b); df = samples - studies - 1 (Searle 1971, Linear Models, section 6.4).
+    weights w = n_a n_b / (n_a + n_b); df = samples - studies - 1 (Searle 1971, Linear Models).
     The residual sum of squares is that within (study, side) plus that of w (d - effect)^2.
     """
     n_studies = 1 + int(max(study_a.max(), study_b.max()))
