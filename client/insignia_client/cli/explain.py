@@ -112,8 +112,8 @@ def summary_text(explanation: Explanation) -> str:
         genes += f", {len(missing):,} not in the atlas: {names}"
     said = "".join(f"! {sentence}\n" for sentence in explanation.sentences)
     return (
-        f"{explanation.signature}: what each gene adds to the {explanation.aggregate} score, "
-        f"{explanation.n_cells:,} cells\n{genes}; engine {explanation.engine}, "
+        f"{explanation.signature}: what each gene adds to the score, {explanation.n_cells:,} cells\n"
+        f"{genes}; {explanation.aggregate} score, engine {explanation.engine}, "
         f"{explanation.elapsed_ms:.1f} ms\n{said}"
     )
 
