@@ -1,5 +1,6 @@
 """Contributions add up to scores, and equal those of a dumb oracle."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,9 @@ def check(data: st.DataObject, atlas: Atlas, oracle: Oracle, fields: list[str], 
 
 def rounding(values: np.ndarray, relative: float) -> float:
     """What a sum of stored values may be off: their own rounding, and float16's fixed step far below."""
-    return float(relative * np.abs(values).sum() + (1e-9 * np.abs(values).max() if values.size else 0)) + 1e-30
+    return (
+        float(relative * np.abs(values).sum() + (1e-9 * np.abs(values).max() if values.size else 0)) + 1e-30
+    )
 
 
 def check_cells(
@@ -84,7 +87,9 @@ def check_cells(
         key: i for i, key in enumerate(zip(oracle.cells["study"], oracle.cells["cell_id"], strict=True))
     }
     assert len(cells) == len(wanted)
-    assert ("score_up" in explanation.cell_table.columns) == signed
+    for table in (explanation.cell_table, result.cell_table):
+        assert list(table.columns)[:3] == ["study", "cell_id", "score"]
+        assert (list(table.columns)[3:5] == ["score_up", "score_down"]) == signed
     values = {gene: dense(oracle, gene) for gene in used}
     steps = {gene: 1e-9 * float(np.abs(v).max()) for gene, v in values.items()}
     rows = list(explanation.cell_gene_table.rows())
@@ -100,6 +105,8 @@ def check_cells(
             cell["score"], rel=1e-5, abs=1e-5 * total + 1e-37
         )
         if signed:
+            for part in ("score_up", "score_down"):
+                assert cell[part] == other[part]
             parts = cell["score_up"] + cell["score_down"]
             assert parts == pytest.approx(cell["score"], rel=1e-5, abs=1e-5 * total + 1e-37)
             up = sum(row["contribution"] for row in mine if row["weight"] > 0)
@@ -146,7 +153,7 @@ def check_groups(
     step = {gene: 1e-9 * float(np.abs(v).max()) for gene, v in values.items()}
     means = [row["mean"] for row in groups]
     scale = max((abs(r["contribution"]) for r in rows), default=0.0) * len(used)
-    assert all(a >= b - 1e-11 * scale for a, b in zip(means, means[1:], strict=False))
+    assert all(a >= b - 1e-11 * scale for a, b in pairwise(means))
     for i, group in enumerate(groups):
         key = tuple(group[f] for f in by)
         mask = passes & np.array([k == key for k in keys])

@@ -12,6 +12,7 @@ from insignia_index.search.gene_cache import Postings
 from insignia_index.search.grouping import Grouping
 from insignia_index.search.plan import Query
 from insignia_index.search.scoring import Work
+from insignia_model.table import Column
 
 #: Cells between two checks for a cancellation: with 200 genes some milliseconds.
 _TASK_ROWS = 4096
@@ -100,6 +101,20 @@ def group_sums(work: Work, postings: Postings, value_bits: int, groups: PresentG
     work.run(add, len(sums))
     work.buffers.give("labels", labels)
     return sums[:, :n_groups].T
+
+
+def score_parts(
+    work: Work, query: Query, postings: Postings, value_bits: int, rows: Ints
+) -> dict[str, Column]:
+    """Columns score_up, score_down of cells: what positive and negative weights add; none if all are positive."""
+    up = query.weights > 0
+    if up.all():
+        return {}
+    parts = cell_values(work, postings, value_bits, rows) * factors(query)
+    return {
+        "score_up": Column.numbers(parts[:, up].sum(axis=1)),
+        "score_down": Column.numbers(parts[:, ~up].sum(axis=1)),
+    }
 
 
 def factors(query: Query) -> Floats:

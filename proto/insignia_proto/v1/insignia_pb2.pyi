@@ -297,7 +297,9 @@ class SearchResponse(google.protobuf.message.Message):
     def group_by(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @property
     def cells(self) -> Global___Table:
-        """study, cell_id, score, then one column per metadata field; best first."""
+        """study, cell_id, score, [score_up, score_down,] then one column per metadata field; best first. The parts of
+        the score that positive and negative weights make: only if some weight is negative.
+        """
 
     @property
     def groups(self) -> Global___Table:
