@@ -106,7 +106,7 @@ def group_sums(work: Work, postings: Postings, value_bits: int, groups: PresentG
 def score_parts(
     work: Work, query: Query, postings: Postings, value_bits: int, rows: Ints
 ) -> dict[str, Column]:
-    """Columns score_up, score_down of cells: what positive and negative weights add; none if all are positive."""
+    """Columns score_up and score_down: what positive and negative weights add; none if all are positive."""
     up = query.weights > 0
     if up.all():
         return {}
