@@ -12,10 +12,12 @@ import grpc.aio
 
 from insignia_client import _calls
 from insignia_client._calls import Call, Wire
+from insignia_client._explain import explain
 from insignia_client.errors import ClientClosed
 from insignia_model import (
     AtlasInfo,
     CellId,
+    Explanation,
     FieldInfo,
     GeneReport,
     HitRule,
@@ -106,6 +108,39 @@ class AsyncClient:
     async def run(self, request: SearchRequest, *, timeout_s: float | None = None) -> SearchResult:
         """Answer of a search that was made before."""
         return await self._ask(_calls.search(request), timeout_s)
+
+    async def explain(
+        self,
+        signature: SignatureLike,
+        *,
+        k: int = 20,
+        where: WhereLike = None,
+        group_by: str | Sequence[str] = ("study",),
+        hits: HitRule | str | None = None,
+        aggregate: str = "mean",
+        min_cells: int = 10,
+        min_coverage: float = 0.0,
+        timeout_s: float | None = None,
+    ) -> Explanation:
+        """Contribution of each gene to the best ``k`` cells and to every group; see `Explanation`.
+
+        ``min_cells``: groups with fewer cells are not ranked. The other options: as in `search`.
+        """
+        request = SearchRequest.of(
+            signature,
+            k=k,
+            where=where,
+            group_by=group_by,
+            hits=hits,
+            aggregate=aggregate,
+            min_cells=min_cells,
+            min_coverage=min_coverage,
+        )
+        return await self.run_explain(request, timeout_s=timeout_s)
+
+    async def run_explain(self, request: SearchRequest, *, timeout_s: float | None = None) -> Explanation:
+        """Explain a search that was made before (its ``quantiles`` has no effect)."""
+        return await self._ask(explain(request), timeout_s)
 
     async def scores(
         self,

@@ -16,6 +16,7 @@ from insignia_index.catalog.store import Store
 from insignia_index.describe import atlas_info, field_info, study_info
 from insignia_index.search.cells import cell_table
 from insignia_index.search.engine import Session, search, stream_scores
+from insignia_index.search.explain import explain
 from insignia_index.search.gene_cache import GENE_CACHE_BYTES, GeneCache
 from insignia_index.search.plan import Groupings, resolve
 from insignia_index.search.screening import Screening
@@ -24,6 +25,7 @@ from insignia_index.snapshot import Snapshot
 from insignia_model.condition import WhereLike, conditions
 from insignia_model.contrast import ContrastsLike
 from insignia_model.errors import CellNotFound
+from insignia_model.explanation import Explanation
 from insignia_model.hits import HitRule
 from insignia_model.info import AtlasInfo, FieldInfo, StudyInfo
 from insignia_model.request import CellId, SearchRequest
@@ -158,6 +160,49 @@ class Atlas:
         """Answer a request, on at most ``threads`` threads; stops with `SearchCancelled` if told to."""
         return search(self._session, request, cancel or CancelToken(), threads)
 
+    def explain(
+        self,
+        signature: SignatureLike,
+        *,
+        k: int = 20,
+        where: WhereLike = None,
+        group_by: str | Sequence[str] = ("study",),
+        hits: HitRule | str | None = None,
+        aggregate: str = "mean",
+        min_cells: int = 10,
+        min_coverage: float = 0.0,
+    ) -> Explanation:
+        """Contribution of each gene to the best ``k`` cells and to every group; see `Explanation`.
+
+        ``min_cells``: groups with fewer cells are not ranked. The other options: as in `search`.
+        """
+        return self.run_explain(
+            SearchRequest.of(
+                signature,
+                k=k,
+                where=where,
+                group_by=group_by,
+                hits=hits,
+                aggregate=aggregate,
+                min_cells=min_cells,
+                min_coverage=min_coverage,
+            )
+        )
+
+    def run_explain(
+        self,
+        request: SearchRequest,
+        *,
+        cancel: CancelToken | None = None,
+        threads: int | None = None,
+        max_rows: int | None = None,
+    ) -> Explanation:
+        """Explain the search ``request`` (its ``quantiles`` has no effect); see `run` and `explain`.
+
+        ``max_rows``: more contributions to cells, or to groups, are refused with `LimitExceeded`.
+        """
+        return explain(self._session, request, cancel or CancelToken(), threads, max_rows)
+
     def scores(
         self,
         signature: SignatureLike,
@@ -248,7 +293,9 @@ class Atlas:
     def warm(self) -> None:
         """Compile or load the kernels, so that the first search does not wait for it."""
         if self._session.snapshot.genes:
-            self.search(Signature({self._session.snapshot.genes[0]: 1.0}), k=1)
+            signature = Signature({self._session.snapshot.genes[0]: 1.0})
+            self.search(signature, k=1)
+            self.explain(signature, k=1)
 
 
 def _scores_request(

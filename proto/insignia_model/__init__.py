@@ -5,6 +5,7 @@ Everything here is numpy, pandas (loaded when a frame is asked for) and the stan
 
 from insignia_model.condition import Condition, ge, gt, is_missing, le, lt, not_in, parse_condition
 from insignia_model.contrast import Contrast
+from insignia_model.explanation import Explanation
 from insignia_model.gmt import read_gmt
 from insignia_model.hits import HitRule
 from insignia_model.info import AtlasInfo, FieldInfo, StudyInfo
@@ -26,6 +27,7 @@ __all__ = [
     "Column",
     "Condition",
     "Contrast",
+    "Explanation",
     "FieldInfo",
     "GeneReport",
     "HitRule",

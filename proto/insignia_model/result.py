@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 #: Columns of a table of cells that are not metadata.
 CELL_COLUMNS = ("study", "cell_id", "score")
+#: Behind the score, of a signature with negative weights: what positive and what negative weights add to it.
+PART_COLUMNS = ("score_up", "score_down")
+
+
+def cell_columns(cells: Table) -> tuple[str, ...]:
+    """Columns of a search's ``cell_table`` that are not metadata."""
+    behind = tuple(cells.columns)[len(CELL_COLUMNS) :][: len(PART_COLUMNS)]
+    return CELL_COLUMNS + PART_COLUMNS if behind == PART_COLUMNS else CELL_COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +41,8 @@ class SearchResult:
     """Best cells, and hit statistics of every group over **all** cells that pass the filter.
 
     ``cutoff``: the score that a hit exceeds (``None`` if no cell passes the filter).
-    ``cell_table``: study, cell_id, score, then one column per metadata field.
+    ``cell_table``: study, cell_id, score, [score_up, score_down,] then one column per metadata field. What
+    positive and negative weights add to the score is there if some weight is negative.
     ``group_table``: the ``group_by`` fields, n_cells, n_hits, hit_fraction, mean, sd, max, [median, p90,]
     n_samples, sample_hit_fraction_mean, sample_hit_fraction_median, n_genes_measured.
     ``sample_table``: one row per (group, study, sample): n_cells, n_hits, hit_fraction, mean.
@@ -97,7 +106,8 @@ class SearchResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that ``insignia search --format json`` prints."""
-        cells = [{n: row.pop(n) for n in CELL_COLUMNS} | {"metadata": row} for row in self.cell_table.rows()]
+        names = cell_columns(self.cell_table)
+        cells = [{n: row.pop(n) for n in names} | {"metadata": row} for row in self.cell_table.rows()]
         groups = [{"group": {n: row.pop(n) for n in self.group_by}} | row for row in self.group_table.rows()]
         answer = {
             "engine": self.engine,

@@ -56,6 +56,12 @@ DEFAULT = ServerConfig()
     help="Most groups, and most samples, in one answer.",
 )
 @click.option(
+    "--max-contributions",
+    default=DEFAULT.max_contributions,
+    show_default=True,
+    help="Most genes times cells, and genes times groups, in one explanation.",
+)
+@click.option(
     "--max-message-bytes",
     default=DEFAULT.max_message_bytes,
     show_default=True,

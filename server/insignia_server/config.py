@@ -16,6 +16,7 @@ LOWEST = {
     "max_k": 1,
     "max_genes": 1,
     "max_groups": 1,
+    "max_contributions": 1,
     "max_message_bytes": 1 << 16,
     "cache_bytes": 0,
     "refresh_s": 0.01,
@@ -34,7 +35,8 @@ class ServerConfig:
 
     ``max_concurrent`` searches run at once (0: as many as ``threads``) and ``max_queued`` more wait;
     ``max_streams`` streams of scores are open at once. ``max_k`` also bounds the cells of one GetCells,
-    ``max_groups`` the rows of a result's groups and of its samples. ``cache_bytes``: memory for the postings
+    ``max_groups`` the rows of a result's groups and of its samples, ``max_contributions`` the rows of an
+    explanation: genes times cells, and genes times groups. ``cache_bytes``: memory for the postings
     of genes that were asked for. ``refresh_s``: how often a newer revision
     is looked for. ``grace_s``: how long running requests may still run when the server stops.
     """
@@ -47,6 +49,7 @@ class ServerConfig:
     max_k: int = 100_000
     max_genes: int = 20_000
     max_groups: int = 1_000_000
+    max_contributions: int = 1_000_000
     max_message_bytes: int = 64 << 20
     cache_bytes: int = 1 << 30
     refresh_s: float = 1.0

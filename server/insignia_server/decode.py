@@ -105,7 +105,9 @@ def _hits(message: pb.SearchRequest | pb.ScreenQuestion) -> HitRule:
     return hit_rule(message.hits) if message.HasField("hits") else HitRule()
 
 
-def required_signature(message: pb.SearchRequest | pb.ScoresRequest, config: ServerConfig) -> Signature:
+def required_signature(
+    message: pb.SearchRequest | pb.ScoresRequest | pb.ExplainRequest, config: ServerConfig
+) -> Signature:
     """The signature of a request that must have one."""
     if not message.HasField("signature"):
         raise InvalidArgument("signature", "it is required")

@@ -10,6 +10,7 @@ from insignia_model import (
     AtlasInfo,
     CellId,
     Condition,
+    Explanation,
     FieldInfo,
     GeneReport,
     ScoreStream,
@@ -31,6 +32,17 @@ class Engine(Protocol):
         self, request: SearchRequest, *, cancel: CancelToken | None = None, threads: int | None = None
     ) -> SearchResult:
         """Answer of one search."""
+        ...
+
+    def run_explain(
+        self,
+        request: SearchRequest,
+        *,
+        cancel: CancelToken | None = None,
+        threads: int | None = None,
+        max_rows: int | None = None,
+    ) -> Explanation:
+        """Contributions of the genes to the answer of a search, at most so many to cells and to groups."""
         ...
 
     def iter_scores(

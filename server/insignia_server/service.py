@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from insignia_model.errors import LimitExceeded
 from insignia_model.result import SearchResult
 from insignia_proto.v1 import insignia_pb2 as pb
-from insignia_server import decode, encode
+from insignia_server import decode, encode, explaining
 from insignia_server.config import ServerConfig
 from insignia_server.engine import Engine
 from insignia_server.rpc import Call
@@ -47,6 +47,14 @@ class AtlasService:
         stream = self._engine.run_screen(question, signatures, cancel=call.cancel)
         yield encode.screen_plan(stream.plan)
         yield from map(encode.screen_chunk, stream)
+
+    def explain(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:
+        """Contribution of each gene to the best cells and to every group."""
+        question = explaining.explain_request(request, self._config)
+        explanation = self._engine.run_explain(
+            question, cancel=call.cancel, threads=call.threads, max_rows=self._config.max_contributions
+        )
+        return explaining.explain_response(explanation)
 
     def get_atlas(self, request: pb.GetAtlasRequest, call: Call) -> pb.GetAtlasResponse:
         """What the atlas holds."""

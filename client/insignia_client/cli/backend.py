@@ -14,6 +14,7 @@ from insignia_model import (
     AtlasInfo,
     CellId,
     Condition,
+    Explanation,
     FieldInfo,
     GeneReport,
     ScoreChunk,
@@ -37,6 +38,10 @@ class Backend(Protocol):
 
     def run(self, request: SearchRequest) -> SearchResult:
         """Answer of a search."""
+        ...
+
+    def run_explain(self, request: SearchRequest) -> Explanation:
+        """Contributions of the genes to the answer of a search."""
         ...
 
     def iter_scores(

@@ -13,7 +13,7 @@ from insignia_client.cli.backend import open_backend
 from insignia_client.cli.output import chosen_format, problems_of, write_text
 from insignia_client.cli.render import Shown
 from insignia_model import SearchRequest, SearchResult, Table
-from insignia_model.result import CELL_COLUMNS
+from insignia_model.result import CELL_COLUMNS, cell_columns
 
 TABLES = ("groups", "cells", "samples", "tests")
 #: What a table shows for people; --format csv and json have everything.
@@ -172,8 +172,11 @@ def groups_text(result: SearchResult) -> str:
 def cells_text(result: SearchResult) -> str:
     """Best cells, with the fields that tell most and fit."""
     table = result.cell_table.head(MOST_CELLS)
-    columns = [render.shown(table, name) for name in (*CELL_COLUMNS, *_fields_to_show(result, table))]
-    return _with_rest(columns, len(CELL_COLUMNS), len(result.cell_table), "cells")
+    known = cell_columns(table)
+    headings = {"score_up": "up", "score_down": "down"} if known != CELL_COLUMNS else {}
+    shown = (*known, *_fields_to_show(result, table))
+    columns = [render.shown(table, name, headings.get(name)) for name in shown]
+    return _with_rest(columns, len(known), len(result.cell_table), "cells")
 
 
 def samples_text(result: SearchResult) -> str:
@@ -200,7 +203,7 @@ def _fields_to_show(result: SearchResult, table: Table) -> list[str]:
             return 1, telling[0]
         return (2 if column.kind in ("category", "bool") else 3), 0
 
-    fields = [name for name in table.columns if name not in CELL_COLUMNS]
+    fields = [name for name in table.columns if name not in cell_columns(table)]
     return sorted((f for f in fields if any(v is not None for v in table[f].to_list())), key=rank)
 
 

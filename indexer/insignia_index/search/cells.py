@@ -13,14 +13,21 @@ from insignia_model.table import Column, Table
 Ints = npt.NDArray[np.int64]
 
 
-def cell_table(snapshot: Snapshot, study: Ints, row: Ints, scores: npt.NDArray[Any] | None = None) -> Table:
-    """study, cell_id, [score,] and every metadata field of the cells (study[i], row[i]), in their order."""
+def cell_table(
+    snapshot: Snapshot,
+    study: Ints,
+    row: Ints,
+    scores: npt.NDArray[Any] | None = None,
+    parts: dict[str, Column] | None = None,
+) -> Table:
+    """study, cell_id, [score, parts,] and every metadata field of the cells (study[i], row[i]), in order."""
     columns = {
         "study": snapshot.field_index("study").take(study, row),
         "cell_id": Column.text(snapshot.cell_names(study, row)),
     }
     if scores is not None:
         columns["score"] = Column.numbers(scores)
+        columns |= parts or {}
     for field in snapshot.fields:
         if field not in columns:
             columns[field] = snapshot.field_index(field).take(study, row)

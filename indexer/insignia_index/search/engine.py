@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from insignia_index.cancel import CancelToken
 from insignia_index.search.cells import cell_table, places
+from insignia_index.search.contributions import score_parts
 from insignia_index.search.finalise import Units, group_quantiles
 from insignia_index.search.gene_cache import GeneCache, Postings
 from insignia_index.search.grouping import Grouping
@@ -75,7 +76,9 @@ def search(
     if request.has_tests:
         tests = _tests(session, request, query, units, scores, selection, cancel)
     session.buffers.give("scores", scores)
-    cells = cell_table(snapshot, *places(snapshot, selection.top_rows), selection.top_scores)
+    rows = selection.top_rows
+    parts = score_parts(work, query, postings, session.value_bits, rows)
+    cells = cell_table(snapshot, *places(snapshot, rows), selection.top_scores, parts)
     groups = units.group_table(quantiles)
     samples = units.sample_table()
     return SearchResult(

@@ -27,7 +27,7 @@ class Query:
     """A signature in the terms of a snapshot: gene ids int64 (n,) ascending, weights float64 (n,).
 
     ``divisor`` turns the weighted sum into the aggregate; ``measured`` int64 (n_studies,): how many of the
-    genes each study measured.
+    genes each study measured. The signature's own weights are ``weights`` times 2**``exponent``.
     """
 
     gene_ids: npt.NDArray[np.int64]
@@ -35,6 +35,7 @@ class Query:
     divisor: float
     measured: npt.NDArray[np.int64]
     report: GeneReport
+    exponent: int = 0
 
 
 def resolve(snapshot: Snapshot, names: Collection[str]) -> tuple[GeneReport, list[int]]:
@@ -57,10 +58,11 @@ def plan_query(snapshot: Snapshot, signature: Signature, aggregate: str) -> Quer
     if not len(order):
         raise NoGeneResolved(report.missing or signature.genes)
     gene_ids, weights = gene_ids[order], weights[order]
-    largest = float(np.abs(weights).max())
+    largest, exponent = float(np.abs(weights).max()), 0
     if aggregate == "mean":
         # the largest to between 1/2 and 1: the same mean, and none that float32 cannot hold
-        weights = np.ldexp(weights, -math.frexp(largest)[1])
+        exponent = math.frexp(largest)[1]
+        weights = np.ldexp(weights, -exponent)
     elif largest > _LARGEST_WEIGHT:
         raise InvalidArgument("aggregate", f"a sum has no weights above {_LARGEST_WEIGHT:g}; use mean")
     return Query(
@@ -69,6 +71,7 @@ def plan_query(snapshot: Snapshot, signature: Signature, aggregate: str) -> Quer
         divisor=float(np.abs(weights).sum()) if aggregate == "mean" else 1.0,
         measured=snapshot.n_genes_measured(gene_ids),
         report=report,
+        exponent=exponent,
     )
 
 

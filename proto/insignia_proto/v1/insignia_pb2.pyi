@@ -337,7 +337,9 @@ class SearchResponse(google.protobuf.message.Message):
     def group_by(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @property
     def cells(self) -> Global___Table:
-        """study, cell_id, score, then one column per metadata field; best first."""
+        """study, cell_id, score, [score_up, score_down,] then one column per metadata field; best first. The parts of
+        the score that positive and negative weights make: only if some weight is negative.
+        """
 
     @property
     def groups(self) -> Global___Table:
@@ -381,6 +383,157 @@ class SearchResponse(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_cutoff", b"_cutoff"]) -> typing.Literal["cutoff"] | None: ...
 
 Global___SearchResponse: typing_extensions.TypeAlias = SearchResponse
+
+@typing.final
+class ExplainRequest(google.protobuf.message.Message):
+    """The question of Explain: which genes make the answer of a search."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SIGNATURE_FIELD_NUMBER: builtins.int
+    K_FIELD_NUMBER: builtins.int
+    WHERE_FIELD_NUMBER: builtins.int
+    GROUP_BY_FIELD_NUMBER: builtins.int
+    HITS_FIELD_NUMBER: builtins.int
+    AGGREGATE_FIELD_NUMBER: builtins.int
+    MIN_CELLS_FIELD_NUMBER: builtins.int
+    MIN_COVERAGE_FIELD_NUMBER: builtins.int
+    k: builtins.int
+    """How many best cells to explain. Default 20; 0: none. The server limits k times the number of genes."""
+    aggregate: Global___Aggregate.ValueType
+    """Default: mean."""
+    min_cells: builtins.int
+    """Groups with fewer cells are not ranked. Default 10."""
+    min_coverage: builtins.float
+    """Studies that measured a smaller share (0-1) of the resolved genes are left out. Default 0."""
+    @property
+    def signature(self) -> Global___Signature:
+        """Required."""
+
+    @property
+    def where(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Condition]:
+        """Default: all cells."""
+
+    @property
+    def group_by(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Fields; one group per tuple of their values. Default: one group of all cells."""
+
+    @property
+    def hits(self) -> Global___HitRule:
+        """Default: percentile 95."""
+
+    def __init__(
+        self,
+        *,
+        signature: Global___Signature | None = ...,
+        k: builtins.int | None = ...,
+        where: collections.abc.Iterable[Global___Condition] | None = ...,
+        group_by: collections.abc.Iterable[builtins.str] | None = ...,
+        hits: Global___HitRule | None = ...,
+        aggregate: Global___Aggregate.ValueType = ...,
+        min_cells: builtins.int | None = ...,
+        min_coverage: builtins.float = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_k", b"_k", "_min_cells", b"_min_cells", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "signature", b"signature"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_k", b"_k", "_min_cells", b"_min_cells", "aggregate", b"aggregate", "group_by", b"group_by", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "min_coverage", b"min_coverage", "signature", b"signature", "where", b"where"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_k", b"_k"]) -> typing.Literal["k"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_min_cells", b"_min_cells"]) -> typing.Literal["min_cells"] | None: ...
+
+Global___ExplainRequest: typing_extensions.TypeAlias = ExplainRequest
+
+@typing.final
+class ExplainResponse(google.protobuf.message.Message):
+    """Contributions: parts of a score, or of the mean score of a group, that one gene makes. They add up to it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ENGINE_FIELD_NUMBER: builtins.int
+    AGGREGATE_FIELD_NUMBER: builtins.int
+    HITS_FIELD_NUMBER: builtins.int
+    N_CELLS_FIELD_NUMBER: builtins.int
+    N_HITS_FIELD_NUMBER: builtins.int
+    CUTOFF_FIELD_NUMBER: builtins.int
+    ELAPSED_MS_FIELD_NUMBER: builtins.int
+    GENES_FIELD_NUMBER: builtins.int
+    GROUP_BY_FIELD_NUMBER: builtins.int
+    CELLS_FIELD_NUMBER: builtins.int
+    CELL_GENES_FIELD_NUMBER: builtins.int
+    GROUPS_FIELD_NUMBER: builtins.int
+    GROUP_GENES_FIELD_NUMBER: builtins.int
+    GENE_SUMMARY_FIELD_NUMBER: builtins.int
+    SENTENCES_FIELD_NUMBER: builtins.int
+    engine: builtins.str
+    """"sparse": exact."""
+    aggregate: Global___Aggregate.ValueType
+    hits: builtins.str
+    """KIND:VALUE, such as "percentile:95"."""
+    n_cells: builtins.int
+    """Cells that pass the filter."""
+    n_hits: builtins.int
+    cutoff: builtins.float
+    """The score that a hit exceeds; absent if no cell passes the filter."""
+    elapsed_ms: builtins.float
+    """Milliseconds in the engine."""
+    @property
+    def genes(self) -> Global___GeneReport: ...
+    @property
+    def group_by(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def cells(self) -> Global___Table:
+        """study, cell_id, score, [score_up, score_down,] top_gene, top_share, n_effective_genes, then one column per
+        metadata field; best first. In brackets: only if some weight is negative.
+        """
+
+    @property
+    def cell_genes(self) -> Global___Table:
+        """study, cell_id, gene, weight, value, contribution, share; the cells as above, in each the largest first."""
+
+    @property
+    def groups(self) -> Global___Table:
+        """The group_by fields, rank, n_cells, n_hits, hit_fraction, mean, [mean_up, mean_down,] top_gene, top_share,
+        n_effective_genes, n_genes_measured; highest mean first.
+        """
+
+    @property
+    def group_genes(self) -> Global___Table:
+        """The group_by fields, gene, weight, contribution, share, above_rest; the groups as above, in each the
+        largest first.
+        """
+
+    @property
+    def gene_summary(self) -> Global___Table:
+        """gene, weight, contribution, share, rank_correlation, top_group, top_group_rank; the largest first."""
+
+    @property
+    def sentences(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What a reader should know, such as that one gene carries the result."""
+
+    def __init__(
+        self,
+        *,
+        engine: builtins.str = ...,
+        aggregate: Global___Aggregate.ValueType = ...,
+        hits: builtins.str = ...,
+        n_cells: builtins.int = ...,
+        n_hits: builtins.int = ...,
+        cutoff: builtins.float | None = ...,
+        elapsed_ms: builtins.float = ...,
+        genes: Global___GeneReport | None = ...,
+        group_by: collections.abc.Iterable[builtins.str] | None = ...,
+        cells: Global___Table | None = ...,
+        cell_genes: Global___Table | None = ...,
+        groups: Global___Table | None = ...,
+        group_genes: Global___Table | None = ...,
+        gene_summary: Global___Table | None = ...,
+        sentences: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cutoff", b"_cutoff", "cell_genes", b"cell_genes", "cells", b"cells", "cutoff", b"cutoff", "gene_summary", b"gene_summary", "genes", b"genes", "group_genes", b"group_genes", "groups", b"groups"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cutoff", b"_cutoff", "aggregate", b"aggregate", "cell_genes", b"cell_genes", "cells", b"cells", "cutoff", b"cutoff", "elapsed_ms", b"elapsed_ms", "engine", b"engine", "gene_summary", b"gene_summary", "genes", b"genes", "group_by", b"group_by", "group_genes", b"group_genes", "groups", b"groups", "hits", b"hits", "n_cells", b"n_cells", "n_hits", b"n_hits", "sentences", b"sentences"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_cutoff", b"_cutoff"]) -> typing.Literal["cutoff"] | None: ...
+
+Global___ExplainResponse: typing_extensions.TypeAlias = ExplainResponse
 
 @typing.final
 class GeneReport(google.protobuf.message.Message):

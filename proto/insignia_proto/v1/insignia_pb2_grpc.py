@@ -50,6 +50,11 @@ class AtlasServiceStub(object):
                 request_serializer=insignia__proto_dot_v1_dot_insignia__pb2.ScreenRequest.SerializeToString,
                 response_deserializer=insignia__proto_dot_v1_dot_insignia__pb2.ScreenResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/insignia.v1.AtlasService/Explain',
+                request_serializer=insignia__proto_dot_v1_dot_insignia__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=insignia__proto_dot_v1_dot_insignia__pb2.ExplainResponse.FromString,
+                _registered_method=True)
         self.GetAtlas = channel.unary_unary(
                 '/insignia.v1.AtlasService/GetAtlas',
                 request_serializer=insignia__proto_dot_v1_dot_insignia__pb2.GetAtlasRequest.SerializeToString,
@@ -99,6 +104,13 @@ class AtlasServiceServicer(object):
         """Groups of every signature that is sent, in the order sent: many signatures in one pass over the cells. The
         first request is the question, the others are signatures. Answers come as batches are scored; a client
         that reads slowly slows the screen, and one that goes away ends it. Screens give way to searches.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """Contribution of each gene to the best cells and to every group.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,6 +168,11 @@ def add_AtlasServiceServicer_to_server(servicer, server):
                     servicer.Screen,
                     request_deserializer=insignia__proto_dot_v1_dot_insignia__pb2.ScreenRequest.FromString,
                     response_serializer=insignia__proto_dot_v1_dot_insignia__pb2.ScreenResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=insignia__proto_dot_v1_dot_insignia__pb2.ExplainRequest.FromString,
+                    response_serializer=insignia__proto_dot_v1_dot_insignia__pb2.ExplainResponse.SerializeToString,
             ),
             'GetAtlas': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAtlas,
@@ -265,6 +282,33 @@ class AtlasService(object):
             '/insignia.v1.AtlasService/Screen',
             insignia__proto_dot_v1_dot_insignia__pb2.ScreenRequest.SerializeToString,
             insignia__proto_dot_v1_dot_insignia__pb2.ScreenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/insignia.v1.AtlasService/Explain',
+            insignia__proto_dot_v1_dot_insignia__pb2.ExplainRequest.SerializeToString,
+            insignia__proto_dot_v1_dot_insignia__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -81,6 +81,22 @@ _AtlasServiceScreenType = typing_extensions.TypeVar(
     ],
 )
 
+_AtlasServiceExplainType = typing_extensions.TypeVar(
+    '_AtlasServiceExplainType',
+    grpc.UnaryUnaryMultiCallable[
+        insignia_proto.v1.insignia_pb2.ExplainRequest,
+        insignia_proto.v1.insignia_pb2.ExplainResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        insignia_proto.v1.insignia_pb2.ExplainRequest,
+        insignia_proto.v1.insignia_pb2.ExplainResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        insignia_proto.v1.insignia_pb2.ExplainRequest,
+        insignia_proto.v1.insignia_pb2.ExplainResponse,
+    ],
+)
+
 _AtlasServiceGetAtlasType = typing_extensions.TypeVar(
     '_AtlasServiceGetAtlasType',
     grpc.UnaryUnaryMultiCallable[
@@ -161,7 +177,7 @@ _AtlasServiceGetCellsType = typing_extensions.TypeVar(
     ],
 )
 
-class AtlasServiceStub(typing.Generic[_AtlasServiceSearchType, _AtlasServiceScoresType, _AtlasServiceScreenType, _AtlasServiceGetAtlasType, _AtlasServiceListStudiesType, _AtlasServiceListFieldsType, _AtlasServiceResolveGenesType, _AtlasServiceGetCellsType]):
+class AtlasServiceStub(typing.Generic[_AtlasServiceSearchType, _AtlasServiceScoresType, _AtlasServiceScreenType, _AtlasServiceExplainType, _AtlasServiceGetAtlasType, _AtlasServiceListStudiesType, _AtlasServiceListFieldsType, _AtlasServiceResolveGenesType, _AtlasServiceGetCellsType]):
     """One atlas, read-only. All methods are safe to retry."""
 
     @typing.overload
@@ -177,6 +193,10 @@ class AtlasServiceStub(typing.Generic[_AtlasServiceSearchType, _AtlasServiceScor
         grpc.StreamStreamMultiCallable[
             insignia_proto.v1.insignia_pb2.ScreenRequest,
             insignia_proto.v1.insignia_pb2.ScreenResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            insignia_proto.v1.insignia_pb2.ExplainRequest,
+            insignia_proto.v1.insignia_pb2.ExplainResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             insignia_proto.v1.insignia_pb2.GetAtlasRequest,
@@ -215,6 +235,10 @@ class AtlasServiceStub(typing.Generic[_AtlasServiceSearchType, _AtlasServiceScor
             insignia_proto.v1.insignia_pb2.ScreenResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            insignia_proto.v1.insignia_pb2.ExplainRequest,
+            insignia_proto.v1.insignia_pb2.ExplainResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             insignia_proto.v1.insignia_pb2.GetAtlasRequest,
             insignia_proto.v1.insignia_pb2.GetAtlasResponse,
         ],
@@ -248,6 +272,9 @@ class AtlasServiceStub(typing.Generic[_AtlasServiceSearchType, _AtlasServiceScor
     that reads slowly slows the screen, and one that goes away ends it. Screens give way to searches.
     """
 
+    Explain: _AtlasServiceExplainType
+    """Contribution of each gene to the best cells and to every group."""
+
     GetAtlas: _AtlasServiceGetAtlasType
     """What the atlas holds."""
 
@@ -275,6 +302,10 @@ AtlasServiceAsyncStub: typing_extensions.TypeAlias = AtlasServiceStub[
     grpc.aio.StreamStreamMultiCallable[
         insignia_proto.v1.insignia_pb2.ScreenRequest,
         insignia_proto.v1.insignia_pb2.ScreenResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        insignia_proto.v1.insignia_pb2.ExplainRequest,
+        insignia_proto.v1.insignia_pb2.ExplainResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         insignia_proto.v1.insignia_pb2.GetAtlasRequest,
@@ -327,6 +358,14 @@ class AtlasServiceServicer(metaclass=abc.ABCMeta):
         first request is the question, the others are signatures. Answers come as batches are scored; a client
         that reads slowly slows the screen, and one that goes away ends it. Screens give way to searches.
         """
+
+    @abc.abstractmethod
+    def Explain(
+        self,
+        request: insignia_proto.v1.insignia_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[insignia_proto.v1.insignia_pb2.ExplainResponse, collections.abc.Awaitable[insignia_proto.v1.insignia_pb2.ExplainResponse]]:
+        """Contribution of each gene to the best cells and to every group."""
 
     @abc.abstractmethod
     def GetAtlas(
