@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from insignia_model.genes import GeneReport as GeneReport  # as: it is an answer too
 from insignia_model.table import Table
 
 if TYPE_CHECKING:
@@ -18,14 +19,6 @@ if TYPE_CHECKING:
 
 #: Columns of a table of cells that are not metadata.
 CELL_COLUMNS = ("study", "cell_id", "score")
-
-
-@dataclass(frozen=True, slots=True)
-class GeneReport:
-    """What became of the signature's genes: asked name → used symbol, and the names nobody knows."""
-
-    resolved: dict[str, str]
-    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +84,11 @@ class SearchResult:
             "n_hits": self.n_hits,
             "cutoff": self.cutoff,
             "elapsed_ms": round(self.elapsed_ms, 3),
-            "genes": {"resolved": list(self.genes.resolved.values()), "missing": list(self.genes.missing)},
+            "genes": {
+                "resolved": list(dict.fromkeys(self.genes.resolved.values())),
+                "missing": list(self.genes.missing),
+            }
+            | self.genes.account(),
             "cells": cells,
             "groups": groups,
         }
@@ -101,7 +98,8 @@ class SearchResult:
         return (
             f"{self.signature}: {self.n_hits:,} hits ({self.hits}, cut-off {cutoff}) "
             f"among {self.n_cells:,} cells, "
-            f"{len(self.genes.resolved)} genes used, {len(self.genes.missing)} missing, "
+            f"{self.genes.n_genes} genes used, {len(self.genes.missing)} missing, "
+            f"{f'{len(self.genes.ambiguous)} ambiguous, ' if self.genes.ambiguous else ''}"
             f"engine {self.engine}, {self.elapsed_ms:.1f} ms"
         )
 
