@@ -4,7 +4,7 @@ A name of the vocabulary means itself, whatever else it may mean. Any other name
 table, and means a gene of the vocabulary if there is no other way to read it:
 
 - The vocabulary has a gene under its symbol; if not, under its Ensembl id; if not, under a previous symbol or
-  alias that no other gene has.
+  alias that no other gene has (or, of a previous symbol, none but genes that the vocabulary has by symbol).
 - An approved symbol means its gene, unless another gene of the vocabulary has it as previous symbol or alias.
 - A previous symbol or alias means its gene, unless several genes have it (in the vocabulary or not).
 
@@ -63,6 +63,9 @@ class Resolver:
             found = self._found[name] = self._find(name)
         return found
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._vocabulary
+
     def suggest(self, name: str) -> tuple[str, ...]:
         """Symbols that are spelled like a name, best first."""
         found = self._suggested.get(name)
@@ -108,12 +111,44 @@ class Resolver:
         for approved in (self._named(gene.symbol), self._with_ensembl(gene.ensembl)):
             if approved:
                 return approved, ()
-        named = dict.fromkeys(v for name in gene.previous + gene.aliases for v in self._named(name))
-        sure = tuple(v for v in named if len(self._table.genes_of(v)) == 1)
-        return sure, tuple(v for v in named if v not in sure)
+        previous = dict.fromkeys(v for name in gene.previous for v in self._named(name))
+        named = previous | dict.fromkeys(v for name in gene.aliases for v in self._named(name))
+        sure = tuple(v for v in named if self._is_surely(v, gene, v in previous))
+        # as an alias of this gene, the approved symbol of another one says nothing
+        maybe = tuple(v for v in named if v not in sure and (v in previous or not self._is_approved(v)))
+        return sure, maybe
+
+    def _is_surely(self, column: str, gene: GeneNames, is_previous: bool) -> bool:
+        """Whether a name of the vocabulary, a previous symbol or alias of ``gene``, cannot be another gene's.
+
+        A vocabulary is made of the symbols of its time. So a previous symbol that is an alias of other genes
+        too is not theirs, if these are in the vocabulary under their own symbols.
+        """
+        # not every time this one: ArsB is an alias of SLURP1, and ARSB another gene
+        others = [
+            other for other in map(self._table.__getitem__, self._table.genes_of(column)) if other != gene
+        ]
+        if not others:
+            return True
+        return (
+            is_previous
+            and not self._is_approved(column)
+            and all(
+                column not in other.previous
+                and (self._named(other.symbol) or self._with_ensembl(other.ensembl))
+                for other in others
+            )
+        )
+
+    def _is_approved(self, name: str) -> bool:
+        return any(self._table[gene].symbol == name for gene in self._table.written(name))
 
     def _named(self, name: str) -> tuple[str, ...]:
-        return (name,) if name in self._vocabulary else self._by_capitals.get(name.upper(), ())
+        """The name as the vocabulary writes it, unless, written like that, it is one of other genes only."""
+        if name in self._vocabulary:
+            return (name,)
+        same, genes = self._by_capitals.get(name.upper(), ()), self._table.written(name)
+        return tuple(v for v in same if not (of := self._table.written(v)) or not set(of).isdisjoint(genes))
 
     def _with_ensembl(self, ensembl: str) -> tuple[str, ...]:
         return self._by_ensembl.get(ensembl) or ((ensembl,) if ensembl in self._vocabulary else ())
