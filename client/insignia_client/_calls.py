@@ -146,10 +146,17 @@ def search(request: SearchRequest) -> Call[SearchResult]:
 
 
 def scores(
-    signature: SignatureLike, where: WhereLike, aggregate: str, cell_ids: bool, min_coverage: float
+    signature: SignatureLike,
+    where: WhereLike,
+    aggregate: str,
+    cell_ids: bool,
+    min_coverage: float,
+    strict: bool,
 ) -> Call[tuple[ScoreChunk, GeneReport | None]]:
     """Scores of all cells: a stream; the first message also has the gene report."""
-    request = SearchRequest.of(signature, where=where, aggregate=aggregate, min_coverage=min_coverage)
+    request = SearchRequest.of(
+        signature, where=where, aggregate=aggregate, min_coverage=min_coverage, strict=strict
+    )
     return Call("Scores", _convert.scores_request(request, cell_ids), _scores)
 
 
@@ -214,13 +221,13 @@ def fields(max_values: int) -> Call[list[FieldInfo]]:
     return Call("ListFields", pb.ListFieldsRequest(max_values=max_values), _convert.fields)
 
 
-def resolve_genes(names: Sequence[str]) -> Call[GeneReport]:
+def resolve_genes(names: Sequence[str], strict: bool) -> Call[GeneReport]:
     """What each name means."""
     if isinstance(names, str):
         raise InvalidArgument("names", f"{names!r} is one string; pass a list such as ['CD14', 'LYZ']")
     return Call(
         "ResolveGenes",
-        pb.ResolveGenesRequest(genes=names),
+        pb.ResolveGenesRequest(genes=names, strict_genes=strict),
         lambda answer: _convert.gene_report(answer.genes),
     )
 

@@ -33,6 +33,13 @@ from insignia_proto.v1 import insignia_pb2 as pb
 
 AGGREGATE = {"mean": pb.AGGREGATE_MEAN, "sum": pb.AGGREGATE_SUM}
 AGGREGATE_NAME = {pb.AGGREGATE_UNSPECIFIED: "mean"} | {code: name for name, code in AGGREGATE.items()}
+#: Of names that are not exact.
+MATCH_NAME: dict[int, str] = {
+    pb.GENE_MATCH_CASE: "case",
+    pb.GENE_MATCH_PREVIOUS: "previous",
+    pb.GENE_MATCH_ALIAS: "alias",
+    pb.GENE_MATCH_ENSEMBL: "ensembl",
+}
 OPERATOR = {
     "in": pb.OPERATOR_IN,
     "not in": pb.OPERATOR_NOT_IN,
@@ -69,6 +76,7 @@ def search_request(request: SearchRequest) -> pb.SearchRequest:
         ],
         compare=request.compare,
         min_samples=request.min_samples,
+        strict_genes=request.strict,
     )
 
 
@@ -80,6 +88,7 @@ def scores_request(request: SearchRequest, cell_ids: bool) -> pb.ScoresRequest:
         aggregate=AGGREGATE[request.aggregate],
         cell_ids=cell_ids,
         min_coverage=request.min_coverage,
+        strict_genes=request.strict,
     )
 
 
@@ -170,7 +179,25 @@ def gene_report(message: pb.GeneReport) -> GeneReport:
     """What became of the genes."""
     if len(message.asked) != len(message.used):
         raise Malformed(f"{len(message.asked)} gene names but {len(message.used)} symbols")
-    return GeneReport(dict(zip(message.asked, message.used, strict=True)), tuple(message.missing))
+    if len(message.matches) not in (0, len(message.asked)):
+        raise Malformed(f"{len(message.asked)} gene names but {len(message.matches)} ways they were found")
+    if len(message.studies) != len(message.n_genes_measured):
+        raise Malformed(f"{len(message.studies)} studies but {len(message.n_genes_measured)} counts of genes")
+    matches = zip(message.asked, message.matches, strict=False)
+    return GeneReport(
+        resolved=dict(zip(message.asked, message.used, strict=True)),
+        missing=tuple(message.missing),
+        inexact={name: MATCH_NAME[how] for name, how in matches if how in MATCH_NAME},
+        ambiguous=_named_genes(message.ambiguous),
+        suggestions=_named_genes(message.suggestions),
+        duplicates=_named_genes(message.duplicates),
+        weight_coverage=message.weight_coverage if message.HasField("weight_coverage") else 1.0,
+        n_genes_measured=dict(zip(message.studies, message.n_genes_measured, strict=True)),
+    )
+
+
+def _named_genes(messages: Iterable[pb.NamedGenes]) -> dict[str, tuple[str, ...]]:
+    return {message.name: tuple(message.genes) for message in messages}
 
 
 def score_chunk(message: pb.ScoresResponse) -> ScoreChunk:

@@ -86,6 +86,7 @@ class AsyncClient:
         contrasts: ContrastsLike = (),
         compare: bool = False,
         min_samples: int = 3,
+        strict: bool = False,
         timeout_s: float | None = None,
     ) -> SearchResult:
         """Best ``k`` cells, and hit statistics of every group; see `Client.search`."""
@@ -102,6 +103,7 @@ class AsyncClient:
             contrasts=contrasts,
             compare=compare,
             min_samples=min_samples,
+            strict=strict,
         )
         return await self.run(request, timeout_s=timeout_s)
 
@@ -150,10 +152,11 @@ class AsyncClient:
         aggregate: str = "mean",
         cell_ids: bool = False,
         min_coverage: float = 0.0,
+        strict: bool = False,
         timeout_s: float | None = None,
     ) -> Scores:
         """Scores of all cells that pass ``where``, in (study, row) order, and what became of the genes."""
-        call = _calls.scores(signature, where, aggregate, cell_ids, min_coverage)
+        call = _calls.scores(signature, where, aggregate, cell_ids, min_coverage, strict)
         return _calls.collected([item async for item in self._stream(call, timeout_s)])
 
     def iter_scores(
@@ -164,10 +167,11 @@ class AsyncClient:
         aggregate: str = "mean",
         cell_ids: bool = False,
         min_coverage: float = 0.0,
+        strict: bool = False,
         timeout_s: float | None = None,
     ) -> AsyncGenerator[ScoreChunk, None]:
         """Scores as they come, in runs of cells of one study; closing the iterator ends the server's work."""
-        call = _calls.scores(signature, where, aggregate, cell_ids, min_coverage)
+        call = _calls.scores(signature, where, aggregate, cell_ids, min_coverage, strict)
         return self._chunks(self._stream(call, timeout_s))
 
     def screen(
@@ -196,9 +200,11 @@ class AsyncClient:
         """Metadata fields over all studies, each with its ``max_values`` commonest values."""
         return await self._ask(_calls.fields(max_values), timeout_s)
 
-    async def resolve_genes(self, names: Sequence[str], *, timeout_s: float | None = None) -> GeneReport:
-        """What each gene name means to the atlas."""
-        return await self._ask(_calls.resolve_genes(names), timeout_s)
+    async def resolve_genes(
+        self, names: Sequence[str], *, strict: bool = False, timeout_s: float | None = None
+    ) -> GeneReport:
+        """What each gene name means to the atlas; ``strict``: `InexactGenes` unless all are exact."""
+        return await self._ask(_calls.resolve_genes(names, strict), timeout_s)
 
     async def cells(
         self, ids: Iterable[CellId | tuple[str, str] | str], *, timeout_s: float | None = None

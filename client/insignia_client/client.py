@@ -93,6 +93,7 @@ class Client:
         contrasts: ContrastsLike = (),
         compare: bool = False,
         min_samples: int = 3,
+        strict: bool = False,
         timeout_s: float | None = None,
     ) -> SearchResult:
         """Best ``k`` cells, and hit statistics of every group over all cells that pass ``where``.
@@ -114,6 +115,7 @@ class Client:
             contrasts=contrasts,
             compare=compare,
             min_samples=min_samples,
+            strict=strict,
         )
         return self.run(request, timeout_s=timeout_s)
 
@@ -162,10 +164,11 @@ class Client:
         aggregate: str = "mean",
         cell_ids: bool = False,
         min_coverage: float = 0.0,
+        strict: bool = False,
         timeout_s: float | None = None,
     ) -> Scores:
         """Scores of all cells that pass ``where``, in (study, row) order, and what became of the genes."""
-        call = _calls.scores(signature, where, aggregate, cell_ids, min_coverage)
+        call = _calls.scores(signature, where, aggregate, cell_ids, min_coverage, strict)
         return _calls.collected(self._stream(call, timeout_s))
 
     def iter_scores(
@@ -176,10 +179,11 @@ class Client:
         aggregate: str = "mean",
         cell_ids: bool = False,
         min_coverage: float = 0.0,
+        strict: bool = False,
         timeout_s: float | None = None,
     ) -> Generator[ScoreChunk, None, None]:
         """Scores as they come, in runs of cells of one study; closing the iterator ends the server's work."""
-        call = _calls.scores(signature, where, aggregate, cell_ids, min_coverage)
+        call = _calls.scores(signature, where, aggregate, cell_ids, min_coverage, strict)
         return self._chunks(self._stream(call, timeout_s))
 
     def screen(
@@ -221,9 +225,11 @@ class Client:
         """Metadata fields over all studies, each with its ``max_values`` commonest values."""
         return self._ask(_calls.fields(max_values), timeout_s)
 
-    def resolve_genes(self, names: Sequence[str], *, timeout_s: float | None = None) -> GeneReport:
-        """What each gene name means to the atlas."""
-        return self._ask(_calls.resolve_genes(names), timeout_s)
+    def resolve_genes(
+        self, names: Sequence[str], *, strict: bool = False, timeout_s: float | None = None
+    ) -> GeneReport:
+        """What each gene name means to the atlas; ``strict``: `InexactGenes` unless all are exact."""
+        return self._ask(_calls.resolve_genes(names, strict), timeout_s)
 
     def cells(
         self, ids: Iterable[CellId | tuple[str, str] | str], *, timeout_s: float | None = None

@@ -18,7 +18,7 @@ from insignia_index.search.cells import cell_table
 from insignia_index.search.engine import Session, search, stream_scores
 from insignia_index.search.explain import explain
 from insignia_index.search.gene_cache import GENE_CACHE_BYTES, GeneCache
-from insignia_index.search.plan import Groupings, resolve
+from insignia_index.search.plan import Groupings, resolve_names
 from insignia_index.search.screening import Screening
 from insignia_index.search.tasks import BackgroundThreads, Buffers, Threads
 from insignia_index.snapshot import Snapshot
@@ -135,6 +135,7 @@ class Atlas:
         contrasts: ContrastsLike = (),
         compare: bool = False,
         min_samples: int = 3,
+        strict: bool = False,
     ) -> SearchResult:
         """Best ``k`` cells and the hit statistics of every group; see `SearchRequest`."""
         return self.run(
@@ -151,6 +152,7 @@ class Atlas:
                 contrasts=contrasts,
                 compare=compare,
                 min_samples=min_samples,
+                strict=strict,
             )
         )
 
@@ -211,9 +213,10 @@ class Atlas:
         aggregate: str = "mean",
         cell_ids: bool = False,
         min_coverage: float = 0.0,
+        strict: bool = False,
     ) -> Scores:
         """Scores of all cells that pass the filter, in (study, row) order."""
-        request = _scores_request(signature, where, aggregate, min_coverage)
+        request = _scores_request(signature, where, aggregate, min_coverage, strict)
         stream = stream_scores(self._session, request, cell_ids, CancelToken())
         return Scores(tuple(stream), stream.genes)
 
@@ -225,10 +228,11 @@ class Atlas:
         aggregate: str = "mean",
         cell_ids: bool = False,
         min_coverage: float = 0.0,
+        strict: bool = False,
         cancel: CancelToken | None = None,
     ) -> ScoreStream:
         """The same as chunks of at most 65,536 cells of one study, scored as they are asked for."""
-        request = _scores_request(signature, where, aggregate, min_coverage)
+        request = _scores_request(signature, where, aggregate, min_coverage, strict)
         return stream_scores(self._session, request, cell_ids, cancel or CancelToken())
 
     def screen(
@@ -258,9 +262,9 @@ class Atlas:
         screening = Screening(self._session, self._background, request, cancel or CancelToken())
         return ScreenStream(screening.chunks(signatures), screening.plan)
 
-    def genes(self, names: Iterable[str]) -> GeneReport:
-        """What each gene name means to this atlas."""
-        return resolve(self._session.snapshot, dict.fromkeys(names))[0]
+    def genes(self, names: Iterable[str], *, strict: bool = False) -> GeneReport:
+        """What each gene name means to this atlas; ``strict`` raises `InexactGenes` unless all are exact."""
+        return resolve_names(self._session.snapshot, names, strict)
 
     resolve_genes = genes
 
@@ -299,7 +303,7 @@ class Atlas:
 
 
 def _scores_request(
-    signature: SignatureLike, where: WhereLike, aggregate: str, min_coverage: float
+    signature: SignatureLike, where: WhereLike, aggregate: str, min_coverage: float, strict: bool
 ) -> SearchRequest:
     return SearchRequest(
         Signature.of(signature),
@@ -307,4 +311,5 @@ def _scores_request(
         group_by=(),
         aggregate=aggregate,
         min_coverage=min_coverage,
+        strict=strict,
     )

@@ -14,13 +14,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from insignia_index.catalog.catalog import SHARDS, open_catalog
+from insignia_index.catalog.catalog import SHARDS, open_catalog, read_gene_table
 from insignia_index.catalog.columns import CellIds, decode_column
 from insignia_index.catalog.field_index import CellIdIndex, FieldIndex, index_field
 from insignia_index.catalog.records import VALUE_BITS, StudyRecord
 from insignia_index.catalog.store import Store
 from insignia_index.format.files import bytes_digest
 from insignia_index.format.reader import Shard
+from insignia_index.genes.resolver import Resolver
+from insignia_index.genes.table import GeneTable
 from insignia_index.kernels.check import FAULTS, check_genes
 from insignia_index.kernels.directory import FIRST_ROW, N_CELLS, TABLE_COLUMNS
 from insignia_model.errors import AtlasCorrupt, StudyNotFound
@@ -79,6 +81,15 @@ class Snapshot:
     def gene_ids(self) -> dict[str, int]:
         """Id of every symbol of the vocabulary."""
         return {symbol: i for i, symbol in enumerate(self.genes)}
+
+    @cached_property
+    def resolver(self) -> Resolver:
+        """What other names than those of the vocabulary mean."""
+        return Resolver(self.gene_ids, self.gene_table())
+
+    def gene_table(self) -> GeneTable:
+        """The names of genes that the atlas carries, or else the human ones."""
+        return read_gene_table(self._transaction, self.record, self.atlas)
 
     @cached_property
     def study_ids(self) -> dict[str, int]:

@@ -46,6 +46,7 @@ def _verified(path: Path, store: Store) -> VerifyReport:
         snapshot.check_genes(np.arange(len(snapshot.genes)))
         for i in range(len(snapshot.studies)):
             snapshot.check_metadata(i)
+        snapshot.gene_table()
         size_bytes = sum(sum(study.files.sizes.values()) for study in snapshot.studies)
         return VerifyReport(len(snapshot.studies), size_bytes)
     finally:

@@ -6,11 +6,12 @@ Everything here is numpy, pandas (loaded when a frame is asked for) and the stan
 from insignia_model.condition import Condition, ge, gt, is_missing, le, lt, not_in, parse_condition
 from insignia_model.contrast import Contrast
 from insignia_model.explanation import Explanation
+from insignia_model.genes import GeneReport
 from insignia_model.gmt import read_gmt
 from insignia_model.hits import HitRule
 from insignia_model.info import AtlasInfo, FieldInfo, StudyInfo
 from insignia_model.request import CellId, SearchRequest
-from insignia_model.result import GeneReport, ScoreChunk, Scores, ScoreStream, SearchResult
+from insignia_model.result import ScoreChunk, Scores, ScoreStream, SearchResult
 from insignia_model.screen import (
     ScreenChunk,
     ScreenPlan,

@@ -7,6 +7,7 @@
     │   ├── InvalidArgument      a value is out of its range or malformed
     │   ├── InvalidSignature     no genes, a weight that is not finite, an unreadable file
     │   ├── NoGeneResolved       the vocabulary has none of the signature's genes
+    │   ├── InexactGenes         a name that is no exact symbol, where nothing else is allowed
     │   ├── UnknownField         no study has the metadata field
     │   ├── FieldNotComparable   an order comparison on a field that is not a number
     │   ├── StudyNotFound
@@ -95,6 +96,19 @@ class NoGeneResolved(RequestError):
             f"none of the signature's genes is in the atlas vocabulary: {shown}; "
             "`insignia genes` shows how names resolve",
             missing=",".join(missing),
+        )
+
+
+class InexactGenes(RequestError):
+    """Names that are no exact symbols of the vocabulary, where nothing else is allowed (``strict``)."""
+
+    def __init__(self, problems: dict[str, str]) -> None:
+        shown = "; ".join(f"{name} ({problem})" for name, problem in list(problems.items())[:10])
+        more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
+        super().__init__(
+            f"strict: {len(problems):,} of the gene names are not exact symbols of the atlas: {shown}{more}; "
+            "write the symbols, or ask without strict",
+            names=",".join(problems),
         )
 
 

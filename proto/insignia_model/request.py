@@ -39,7 +39,8 @@ class SearchRequest:
 
     ``min_cells``: samples with fewer cells (of the filter, in the group) are no replicate.
     ``min_coverage``: studies that measured a smaller share of the resolved genes are left out.
-    ``quantiles`` adds median and p90 of the scores per group.
+    ``quantiles`` adds median and p90 of the scores per group. ``strict``: names that are no exact symbols of
+    the vocabulary are an error (`InexactGenes`), not resolved or left out.
     ``compare`` tests each group against the rest, ``contrasts`` one value of a field against another, over
     all cells that pass; both take samples as replicates and need ``min_samples`` of them on each side.
     """
@@ -56,6 +57,7 @@ class SearchRequest:
     contrasts: tuple[Contrast, ...] = ()
     compare: bool = False
     min_samples: int = 3
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if self.k < 0:
@@ -95,6 +97,7 @@ class SearchRequest:
         contrasts: ContrastsLike = (),
         compare: bool = False,
         min_samples: int = 3,
+        strict: bool = False,
     ) -> SearchRequest:
         """Request from what a person types: see `Signature.of`, `conditions` and `HitRule.parse`."""
         return cls(
@@ -110,6 +113,7 @@ class SearchRequest:
             contrasts=contrasts_of(contrasts),
             compare=compare,
             min_samples=min_samples,
+            strict=strict,
         )
 
     @property

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from insignia_model.genes import GeneReport as GeneReport  # as: it is an answer too
 from insignia_model.table import Table
 
 if TYPE_CHECKING:
@@ -26,14 +27,6 @@ def cell_columns(cells: Table) -> tuple[str, ...]:
     """Columns of a search's ``cell_table`` that are not metadata."""
     behind = tuple(cells.columns)[len(CELL_COLUMNS) :][: len(PART_COLUMNS)]
     return CELL_COLUMNS + PART_COLUMNS if behind == PART_COLUMNS else CELL_COLUMNS
-
-
-@dataclass(frozen=True, slots=True)
-class GeneReport:
-    """What became of the signature's genes: asked name → used symbol, and the names nobody knows."""
-
-    resolved: dict[str, str]
-    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +110,11 @@ class SearchResult:
             "n_hits": self.n_hits,
             "cutoff": self.cutoff,
             "elapsed_ms": round(self.elapsed_ms, 3),
-            "genes": {"resolved": list(self.genes.resolved.values()), "missing": list(self.genes.missing)},
+            "genes": {
+                "resolved": list(dict.fromkeys(self.genes.resolved.values())),
+                "missing": list(self.genes.missing),
+            }
+            | self.genes.account(),
             "cells": cells,
             "groups": groups,
         }
@@ -135,7 +132,8 @@ class SearchResult:
         return (
             f"{self.signature}: {self.n_hits:,} hits ({self.hits}, cut-off {cutoff}) "
             f"among {self.n_cells:,} cells, "
-            f"{len(self.genes.resolved)} genes used, {len(self.genes.missing)} missing, "
+            f"{self.genes.n_genes} genes used, {len(self.genes.missing)} missing, "
+            f"{f'{len(self.genes.ambiguous)} ambiguous, ' if self.genes.ambiguous else ''}"
             f"engine {self.engine}, {self.elapsed_ms:.1f} ms"
         )
 

@@ -26,6 +26,13 @@ from insignia_proto.v1 import insignia_pb2 as pb
 #: Cells of one ScoresResponse with names: 65,536 long names would not be well under a message limit of 4 MiB.
 NAMED_CELLS = 16_384
 
+MATCHES = {
+    "exact": pb.GENE_MATCH_EXACT,
+    "case": pb.GENE_MATCH_CASE,
+    "previous": pb.GENE_MATCH_PREVIOUS,
+    "alias": pb.GENE_MATCH_ALIAS,
+    "ensembl": pb.GENE_MATCH_ENSEMBL,
+}
 AGGREGATES = {"mean": pb.AGGREGATE_MEAN, "sum": pb.AGGREGATE_SUM}
 
 Packed: TypeAlias = pb.CategoryValues | pb.FloatValues | pb.DoubleValues | pb.IntegerValues | pb.BoolValues
@@ -120,6 +127,18 @@ def _fill_genes(message: pb.GeneReport, report: GeneReport) -> None:
     message.asked.extend(report.resolved)
     message.used.extend(report.resolved.values())
     message.missing.extend(report.missing)
+    if report.inexact:
+        message.matches.extend([MATCHES[report.inexact.get(name, "exact")] for name in report.resolved])
+    for field, named in (
+        (message.ambiguous, report.ambiguous),
+        (message.suggestions, report.suggestions),
+        (message.duplicates, report.duplicates),
+    ):
+        field.extend([pb.NamedGenes(name=name, genes=genes) for name, genes in named.items()])
+    if report.weight_coverage != 1:
+        message.weight_coverage = report.weight_coverage
+    message.studies.extend(report.n_genes_measured)
+    message.n_genes_measured.extend(report.n_genes_measured.values())
 
 
 def _fill_table(message: pb.Table, columns: Table) -> None:

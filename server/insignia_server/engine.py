@@ -53,6 +53,7 @@ class Engine(Protocol):
         aggregate: str = "mean",
         cell_ids: bool = False,
         min_coverage: float = 0.0,
+        strict: bool = False,
         cancel: CancelToken | None = None,
     ) -> ScoreStream:
         """Scores in (study, row) order, chunks of at most 65,536 cells."""
@@ -68,7 +69,7 @@ class Engine(Protocol):
         """Groups of every signature; giving way to searches."""
         ...
 
-    def genes(self, names: Sequence[str]) -> GeneReport:
+    def genes(self, names: Sequence[str], *, strict: bool = False) -> GeneReport:
         """What each name means to the atlas."""
         ...
 

@@ -36,6 +36,7 @@ class AtlasService:
             aggregate=decode.aggregate(request.aggregate),
             cell_ids=request.cell_ids,
             min_coverage=decode.coverage(request.min_coverage),
+            strict=request.strict_genes,
             cancel=call.cancel,
         )
         yield from encode.scores_responses(stream, stream.genes)
@@ -71,7 +72,7 @@ class AtlasService:
 
     def resolve_genes(self, request: pb.ResolveGenesRequest, call: Call) -> pb.ResolveGenesResponse:
         """What each gene name means to this atlas."""
-        report = self._engine.genes(decode.gene_names(request, self._config))
+        report = self._engine.genes(decode.gene_names(request, self._config), strict=request.strict_genes)
         return pb.ResolveGenesResponse(genes=encode.gene_report(report))
 
     def get_cells(self, request: pb.GetCellsRequest, call: Call) -> pb.GetCellsResponse:

@@ -28,6 +28,7 @@ CODES: dict[type[InsigniaError], grpc.StatusCode] = {
     errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
     errors.InvalidSignature: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NoGeneResolved: grpc.StatusCode.NOT_FOUND,
+    errors.InexactGenes: grpc.StatusCode.INVALID_ARGUMENT,
     errors.UnknownField: grpc.StatusCode.INVALID_ARGUMENT,
     errors.FieldNotComparable: grpc.StatusCode.INVALID_ARGUMENT,
     errors.StudyNotFound: grpc.StatusCode.NOT_FOUND,

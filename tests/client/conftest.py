@@ -86,7 +86,7 @@ class FakeAtlas:
             FieldInfo("age", "number", 1, 500, minimum=18.5, maximum=80.0),
         ]
 
-    def resolve_genes(self, names: Any) -> GeneReport:
+    def resolve_genes(self, names: Any, *, strict: bool = False) -> GeneReport:
         resolved = {name: VOCABULARY[name] for name in names if name in VOCABULARY}
         return GeneReport(resolved, tuple(name for name in names if name not in VOCABULARY))
 

@@ -9,7 +9,9 @@ from insignia_model import Table
 from insignia_model.errors import (
     CellNotFound,
     FieldNotComparable,
+    InexactGenes,
     InvalidArgument,
+    InvalidSignature,
     NoGeneResolved,
     StudyNotFound,
     UnknownField,
@@ -79,7 +81,26 @@ def test_what_the_atlas_holds_is_the_same(atlas, client):
     assert atlas.info() == client.info()
     assert atlas.studies() == client.studies()
     assert atlas.fields() == client.fields()
-    assert atlas.genes(["CD14", "no gene"]) == client.resolve_genes(["CD14", "no gene"])
+    names = [
+        "CD14",
+        "no gene",
+        "RIPOR2",
+        "FAM65B",
+        "tp53",
+        "P53",
+        "ENSG00000170458.1",
+        "QARS1",
+        "INS",
+        "IFTI1",
+    ]
+    report = client.resolve_genes(names)
+    assert atlas.genes(names) == report
+    assert report.inexact["FAM65B"] == "previous"
+    assert report.ambiguous
+    assert report.suggestions["IFTI1"][0] == "IFIT1"
+    assert report.duplicates["RIPOR2"] == ("RIPOR2", "FAM65B")
+    assert report.weight_coverage < 1
+    assert set(report.n_genes_measured) == {study.study for study in client.studies()}
     ids = [(row["study"], row["cell_id"]) for row in atlas.search(INTERFERON, k=5).cell_table.rows()]
     same(atlas.cells(ids), client.cells(ids))
 
@@ -88,6 +109,10 @@ def test_what_the_atlas_holds_is_the_same(atlas, client):
     ("error", "ask"),
     [
         (NoGeneResolved, lambda a: a.search(["no gene"])),
+        (InexactGenes, lambda a: a.search(["CD14", "FAM65B", "no gene"], strict=True)),
+        (InexactGenes, lambda a: a.scores(["CD14", "QARS1"], strict=True)),
+        (InexactGenes, lambda a: a.resolve_genes(["p53"], strict=True)),
+        (InvalidSignature, lambda a: a.search({"RIPOR2": 1.0, "FAM65B": 2.0})),
         (UnknownField, lambda a: a.search(INTERFERON, group_by="no field")),
         (UnknownField, lambda a: a.search(INTERFERON, where={"no field": 1})),
         (FieldNotComparable, lambda a: a.search(INTERFERON, where={"tissue": ge(3)})),
@@ -115,7 +140,15 @@ def test_errors_are_the_same(atlas, client, error, ask):
     ids=["quantiles", "tests"],
 )
 def test_the_command_prints_the_same_byte_for_byte_but_for_the_time(atlas_path, address, form, options):
-    question = ["--genes", "INS,IAPP,PDX1,DLK1", "--group-by", "cell_type", *options, "--format", form]
+    question = [
+        "--genes",
+        "INS,IAPP,pdx1,DLK1,FAM65B,QARS1,IFTI1",
+        "--group-by",
+        "cell_type",
+        *options,
+        "--format",
+        form,
+    ]
     if form == "csv" and "--compare" in options:
         question += ["--table", "tests"]
     printed = []
@@ -125,6 +158,25 @@ def test_the_command_prints_the_same_byte_for_byte_but_for_the_time(atlas_path, 
         )
         printed.append(without_time(done.stdout, form))
     assert printed[0] == printed[1]
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_the_command_genes_prints_the_same(atlas_path, address, form):
+    names = ["FAM65B", "RIPOR2", "p53", "QARS1", "INS", "IFTI1", "CD14"]
+    printed = []
+    for backend in (["--atlas", str(atlas_path)], ["--server", address]):
+        command = [INSIGNIA, "genes", *backend, *names, "--format", form]
+        printed.append(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    assert printed[0] == printed[1]
+    assert "previous" in printed[0]
+    if form == "table":
+        assert "QARS1" in printed[0]
+        assert "may mean QARS\n" in printed[0]
+        assert "did you mean IFIT1" in printed[0]
+        assert "FAM65B, RIPOR2 mean one gene, RIPOR2, which counts once" in printed[0]
+        refused = subprocess.run([*command[:-2], "--strict"], capture_output=True, text=True)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "FAM65B (used as RIPOR2 (previous symbol))" in refused.stderr
 
 
 def without_time(text: str, form: str) -> str:

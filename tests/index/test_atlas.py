@@ -43,8 +43,8 @@ def test_a_signature_is_a_list_a_mapping_or_a_signature(atlas: Atlas) -> None:
 
 
 def test_genes_that_the_vocabulary_lacks_are_reported(atlas: Atlas) -> None:
-    result = atlas.search(["G1", "nope", "G100", "g3"])
-    assert result.genes.missing == ("nope", "g3")
+    result = atlas.search(["G1", "nope", "G100", "neither"])
+    assert result.genes.missing == ("nope", "neither")
     assert list(result.genes.resolved) == ["G1", "G100"]
     assert atlas.genes(["G1", "nope"]) == atlas.resolve_genes(["G1", "nope"])
     # they do not count in the mean

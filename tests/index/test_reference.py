@@ -65,8 +65,9 @@ def half_atlas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atlas]:
 
 
 def signature(question: dict[str, Any]) -> Signature:
-    weights = question["weights"] or [1.0] * len(question["genes"])
-    return Signature(dict(zip(question["genes"], weights, strict=True)))
+    """The question without the names that the package drops, some of which we know."""
+    weights = dict(zip(question["genes"], question["weights"] or [1.0] * len(question["genes"]), strict=True))
+    return Signature({gene: weights[gene] for gene in question["known_genes"]})
 
 
 def scale(question: dict[str, Any]) -> float:
@@ -82,7 +83,10 @@ def scores_and_wanted(atlas: Atlas, name: str, cells: dict[str, np.ndarray]) -> 
     """Scores of all cells, ours and the package's."""
     question = QUESTIONS[name]
     found = atlas.scores(signature(question), aggregate=question["aggregate"])
-    assert found.genes.missing == tuple(g for g in question["genes"] if g not in question["known_genes"])
+    assert not found.genes.problems()
+    assert set(atlas.genes(question["genes"]).problems()) == set(question["genes"]) - set(
+        question["known_genes"]
+    )
     wanted = cells[f"{name}/scores"].astype(np.float64) * scale(question)
     assert found.values.shape == wanted.shape
     return found.values.astype(np.float64), wanted

@@ -103,8 +103,8 @@ class FakeEngine:
         finally:
             self.closed_streams.release()
 
-    def genes(self, names):
-        self.asked.append(tuple(names))
+    def genes(self, names, *, strict=False):
+        self.asked.append((tuple(names), strict))
         return GENES
 
     def studies(self):

@@ -32,7 +32,12 @@ def test_what_is_asked_reaches_the_engine(stub, engine, chunk):
     engine.chunks = [chunk(2, names=True)]
     where = pb.Condition(field="tissue", operator=pb.OPERATOR_NOT_IN, values=[pb.Value(text="blood")])
     request = pb.ScoresRequest(
-        signature=SIGNATURE, where=[where], aggregate=pb.AGGREGATE_SUM, cell_ids=True, min_coverage=0.25
+        signature=SIGNATURE,
+        where=[where],
+        aggregate=pb.AGGREGATE_SUM,
+        cell_ids=True,
+        min_coverage=0.25,
+        strict_genes=True,
     )
     (message,) = stub.Scores(request)
     assert list(message.cell_ids) == ["CELL0", "CELL1"]
@@ -44,6 +49,7 @@ def test_what_is_asked_reaches_the_engine(stub, engine, chunk):
         "aggregate": "sum",
         "cell_ids": True,
         "min_coverage": 0.25,
+        "strict": True,
     }
 
 

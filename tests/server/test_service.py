@@ -48,7 +48,8 @@ def test_resolve_genes_answers_for_every_name(stub, engine):
     genes = stub.ResolveGenes(pb.ResolveGenesRequest(genes=["IFIT1", "G1P2", "NOSUCH"])).genes
     assert (list(genes.asked), list(genes.used)) == (["IFIT1", "G1P2"], ["IFIT1", "ISG15"])
     assert list(genes.missing) == ["NOSUCH"]
-    assert engine.asked == [("IFIT1", "G1P2", "NOSUCH")]
+    stub.ResolveGenes(pb.ResolveGenesRequest(genes=["IFIT1"], strict_genes=True))
+    assert engine.asked == [(("IFIT1", "G1P2", "NOSUCH"), False), (("IFIT1",), True)]
 
 
 def test_get_cells_answers_in_the_order_asked(stub):

@@ -52,6 +52,7 @@ class Backend(Protocol):
         aggregate: str = "mean",
         cell_ids: bool = False,
         min_coverage: float = 0.0,
+        strict: bool = False,
     ) -> Iterator[ScoreChunk]:
         """Scores of all cells, in (study, row) order."""
         ...
@@ -70,7 +71,7 @@ class Backend(Protocol):
         """Metadata fields over all studies."""
         ...
 
-    def resolve_genes(self, names: Sequence[str]) -> GeneReport:
+    def resolve_genes(self, names: Sequence[str], *, strict: bool = False) -> GeneReport:
         """What each gene name means."""
         ...
 

@@ -1,4 +1,4 @@
-"""`insignia studies`, `fields`, `genes` and `cells`: what an atlas holds."""
+"""`insignia studies`, `fields` and `cells`: what an atlas holds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from insignia_client.cli import options, render
 from insignia_client.cli.backend import Backend, open_backend
 from insignia_client.cli.output import chosen_format, write_text
-from insignia_model import CellId, Column, FieldInfo, GeneReport, StudyInfo, Table
+from insignia_model import CellId, Column, FieldInfo, StudyInfo, Table
 
 #: Headings of the printed tables; csv and json keep the columns' names.
 HEADINGS = {
@@ -43,19 +43,6 @@ def fields(max_values: int, **given: Any) -> None:
     """List the metadata fields: what --where and --group-by may name."""
     found: list[FieldInfo] = _asked(given, lambda backend: backend.fields(max_values))
     _write(given, fields_table(found), lambda: [asdict(f) | {"values": dict(f.values)} for f in found])
-
-
-@click.command(short_help="What gene names mean to an atlas.")
-@options.source
-@click.argument("names", nargs=-1, required=True, metavar="GENE...")
-@options.output
-def genes(names: tuple[str, ...], **given: Any) -> None:
-    """Show the atlas symbol of each gene name; nothing where the vocabulary lacks the name."""
-    report: GeneReport = _asked(given, lambda backend: backend.resolve_genes(names))
-    unique = list(dict.fromkeys(names))
-    symbols = Column.text([report.resolved.get(name) for name in unique])
-    table = Table({"name": Column.text(unique), "symbol": symbols})
-    _write(given, table, lambda: {"resolved": report.resolved, "missing": list(report.missing)})
 
 
 @click.command(short_help="Metadata of cells.")

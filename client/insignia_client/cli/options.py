@@ -52,15 +52,22 @@ def signature(command: C) -> C:
     return command
 
 
+def strict(command: C) -> C:
+    """``--strict``: nothing but exact symbols."""
+    return click.option(
+        "--strict", is_flag=True, help="Refuse gene names that are not exact symbols of the atlas."
+    )(command)
+
+
 def question(command: C) -> C:
-    """``--where``, ``--aggregate`` and ``--min-coverage``: which cells, and what a score is."""
+    """``--where``, ``--aggregate``, ``--min-coverage`` and ``--strict``: which cells, and what a score is."""
     coverage = click.option(
         "--min-coverage",
         default=0.0,
         metavar="SHARE",
         help="Leave out studies that measured a smaller share (0-1) of the genes.",
     )
-    return conditions(coverage(command))
+    return conditions(coverage(strict(command)))
 
 
 def conditions(command: C) -> C:

@@ -45,6 +45,7 @@ def scores(**given: Any) -> None:
         where=given["where"],
         aggregate=given["aggregate"],
         min_coverage=given["min_coverage"],
+        strict=given["strict"],
     )
     out: Path | None = given["out"]
     write = _writer(out)
@@ -55,6 +56,7 @@ def scores(**given: Any) -> None:
             aggregate=request.aggregate,
             cell_ids=given["cell_ids"],
             min_coverage=request.min_coverage,
+            strict=request.strict,
         )
         if out is None:
             write(chunks, sys.stdout.buffer)

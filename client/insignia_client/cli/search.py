@@ -10,6 +10,7 @@ import click
 
 from insignia_client.cli import options, render, tests
 from insignia_client.cli.backend import open_backend
+from insignia_client.cli.genes import genes_text, inexact_text
 from insignia_client.cli.output import chosen_format, problems_of, write_text
 from insignia_client.cli.render import Shown
 from insignia_model import SearchRequest, SearchResult, Table
@@ -111,6 +112,7 @@ def _request(given: dict[str, Any]) -> SearchRequest:
         contrasts=given["contrasts"],
         compare=given["compare"],
         min_samples=given["min_samples"],
+        strict=given["strict"],
     )
 
 
@@ -142,23 +144,17 @@ def _text(result: SearchResult, shape: str, which: str | None) -> str:
 
 def summary_text(result: SearchResult) -> str:
     """Lines above the tables: what was found, and which genes were not."""
-    missing = result.genes.missing
-    n_genes = len(result.genes.resolved)
-    genes = f"{n_genes:,} gene{'' if n_genes == 1 else 's'} used"
-    if missing:
-        names = ", ".join(missing[:10]) + (f" and {len(missing) - 10:,} more" if len(missing) > 10 else "")
-        genes += f", {len(missing):,} not in the atlas: {names}"
     cutoff = "no cell passes the filter" if result.cutoff is None else f"score > {result.cutoff:.4g}"
     return (
         f"{result.signature}: {result.n_hits:,} of {result.n_cells:,} cells are hits "
-        f"({result.hits}: {cutoff})\n{genes}; {result.aggregate} score, engine {result.engine}, "
-        f"{result.elapsed_ms:.1f} ms\n"
+        f"({result.hits}: {cutoff})\n{genes_text(result.genes)}; {result.aggregate} score, "
+        f"engine {result.engine}, {result.elapsed_ms:.1f} ms\n{inexact_text(result.genes)}"
     )
 
 
 def groups_text(result: SearchResult) -> str:
     """Groups in the order given: highest hit fraction first."""
-    table, n_genes = result.group_table.head(MOST_GROUPS), len(result.genes.resolved)
+    table, n_genes = result.group_table.head(MOST_GROUPS), result.genes.n_genes
     columns = [render.shown(table, field) for field in result.group_by]
     columns += [
         render.shown(table, name, heading, write)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from insignia_index.build.errors import DuplicateGene, FieldConflict, InvalidText, StudyExists
+from insignia_index.build.gene_table import set_gene_table
 from insignia_index.build.inputs import InputFile, Source, open_source
 from insignia_index.build.obs import cell_ids, field_columns, study_of_cells
 from insignia_index.build.progress import Progress, SilentProgress
@@ -48,13 +49,17 @@ def build_atlas(
     value_dtype: str | None = None,
     create: bool = True,
     replace: bool = False,
+    gene_table: str | Path | None = None,
+    replace_gene_table: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Add the studies of ``files`` to the atlas at ``path`` as one new revision, or raise and change nothing.
 
     ``value_dtype``: float16 (default) or float32, fixed when the atlas is made. With ``create`` false the
     atlas must exist. A study that is there with the same content and options is left alone; with other
-    content it is replaced if ``replace``, else refused.
+    content it is replaced if ``replace``, else refused. ``gene_table``: file with the names of the genes
+    (see `read_gene_table`), fixed when the atlas is made unless ``replace_gene_table``; without one, names
+    are those of human genes.
     """
     if value_dtype not in (None, *VALUE_DTYPES):
         raise InvalidArgument("value_dtype", f"{value_dtype!r} is not one of {', '.join(VALUE_DTYPES)}")
@@ -67,6 +72,8 @@ def build_atlas(
                 "value_dtype",
                 f"the atlas stores {writer.record.value_dtype}; a new one can store {value_dtype}",
             )
+        if gene_table is not None:
+            set_gene_table(writer, Path(gene_table), replace_gene_table)
         session = _Build(writer, replace, progress or SilentProgress())
         for file in files:
             session.add_file(file)

@@ -17,6 +17,7 @@
     ├── ReservedField
     ├── FieldConflict        a number here, a category there
     ├── InvalidText
+    ├── UnreadableGeneTable
     └── ShapeMismatch        gene list, metadata and matrix disagree
 """
 
@@ -168,6 +169,17 @@ class InvalidText(InputError):
 
     def __init__(self, path: Path, where: str, problem: str = "is empty or contains a NUL character") -> None:
         super().__init__(f"{path}: {where} {problem}", path=str(path))
+
+
+class UnreadableGeneTable(InputError):
+    """A table of gene names that cannot be used."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(
+            f"{path}: {problem}; a gene table is CSV, TSV or Parquet with the columns symbol, ensembl_id, "
+            "previous and aliases, names separated by |",
+            path=str(path),
+        )
 
 
 class ShapeMismatch(InputError):

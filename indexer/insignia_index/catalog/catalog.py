@@ -10,6 +10,8 @@ from typing import TypeVar
 from insignia_index.catalog.columns import unpack_text
 from insignia_index.catalog.records import AtlasRecord, StudyRecord, catalog_digest, check_version
 from insignia_index.catalog.store import ReadTransaction, Store
+from insignia_index.format.files import bytes_digest
+from insignia_index.genes.table import GeneTable, human
 from insignia_model.errors import AtlasCorrupt, AtlasNotFound
 
 T = TypeVar("T")
@@ -20,6 +22,8 @@ STAGING = ".staging"
 #: Staged keys and values of a study, until they are in the catalog.
 METADATA = "metadata.bin"
 MANIFEST = "manifest.json"
+#: Key of the table of gene names.
+GENE_TABLE = "gene_table"
 _REVISION = "revision"
 
 
@@ -55,6 +59,20 @@ def read_revision(store: Store) -> int:
         return _atlas_record(view, store).revision
     finally:
         view.close()
+
+
+def read_gene_table(view: ReadTransaction, record: AtlasRecord, atlas: Path) -> GeneTable:
+    """The table of gene names that the atlas carries, else the human one."""
+    if not record.gene_table:
+        return human()
+    raw = view.get(GENE_TABLE)
+    if raw is None or bytes_digest(raw) != record.gene_table:
+        problem = "missing" if raw is None else "not as it was written"
+        raise AtlasCorrupt(atlas, f"the gene table is {problem}")
+    try:
+        return GeneTable.unpack(raw)
+    except ValueError as error:
+        raise AtlasCorrupt(atlas, f"the gene table cannot be read ({error})") from error
 
 
 def with_latest(store: Store, action: Callable[[], T]) -> T:

@@ -27,17 +27,22 @@ _DIGEST_BYTES = 16
 class AtlasRecord:
     """The atlas as a whole. ``next_shard`` numbers shards, so that no directory name is used twice.
 
-    ``digest``: of the vocabulary and of all study records, see `catalog_digest`.
+    ``digest``: of the vocabulary and of all study records, see `catalog_digest`. ``gene_table``: digest of
+    the atlas's own table of gene names, empty if it has none.
     """
 
     revision: int
     value_dtype: str
     next_shard: int = 1
     digest: str = ""
+    gene_table: str = ""
 
     def to_bytes(self) -> bytes:
         """As stored under ``atlas``: digest of the JSON, then the JSON."""
-        body = json.dumps(asdict(self)).encode()
+        values = asdict(self)
+        if not self.gene_table:  # readers that know of no gene tables can read such an atlas
+            del values["gene_table"]
+        body = json.dumps(values).encode()
         return bytes_digest(body).encode() + body
 
     @classmethod

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from insignia_index.catalog.catalog import (
+    GENE_TABLE,
     MANIFEST,
     METADATA,
     SHARDS,
@@ -28,7 +29,7 @@ from insignia_index.catalog.records import (
     shard_name,
 )
 from insignia_index.catalog.store import FULL, Store, WriteTransaction
-from insignia_index.format.files import fsync_directory
+from insignia_index.format.files import bytes_digest, fsync_directory
 from insignia_model.errors import AtlasNotFound, InvalidArgument, StorageFull
 
 
@@ -50,6 +51,7 @@ class AtlasWriter:
         self._next_shard = self.record.next_shard
         self._staged: list[StudyRecord] = []
         self._removed: list[StudyRecord] = []
+        self._gene_table: bytes | None = None
         self.staging = path / SHARDS / STAGING
 
     @classmethod
@@ -96,9 +98,13 @@ class AtlasWriter:
         """Leave a study out of the next revision."""
         self._removed.append(self.studies[study])
 
+    def set_gene_table(self, packed: bytes) -> None:
+        """Let the next revision resolve gene names by this table."""
+        self._gene_table = packed
+
     def publish(self) -> None:
         """Make the staged and removed studies the next revision, in one transaction."""
-        if not self._staged and not self._removed:
+        if not self._staged and not self._removed and self._gene_table is None:
             return
         folder = self.path / SHARDS
         for record in self._staged:
@@ -116,10 +122,13 @@ class AtlasWriter:
         for record in replaced:
             self.studies.pop(record.study)
         self.studies |= {record.study: record for record in staged}
-        self._staged, self._removed = [], []
+        self._staged, self._removed, self._gene_table = [], [], None
 
     def _put_atlas(self, transaction: WriteTransaction) -> None:
         vocabulary = pack_text(self.genes)
+        if self._gene_table is not None:
+            transaction.put(GENE_TABLE, self._gene_table)
+            self.record = replace(self.record, gene_table=bytes_digest(self._gene_table))
         self.record = replace(
             self.record,
             revision=self.record.revision + 1,

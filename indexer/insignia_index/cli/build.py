@@ -57,6 +57,14 @@ def _inputs(command: C) -> C:
     type=click.Choice(["float16", "float32"]),
     help="How attributions are stored; float32 is exact and takes twice the space. Fixed for good. [float16]",
 )
+@click.option(
+    "--gene-table",
+    type=_PATH,
+    metavar="FILE",
+    help="Names of the genes of another species: CSV, TSV or Parquet with columns symbol, ensembl_id, "
+    "previous, aliases. Fixed when the atlas is made. [human genes]",
+)
+@click.option("--replace-gene-table", is_flag=True, help="Let --gene-table replace that of the atlas.")
 def build(atlas: Path, value_dtype: str | None, **options: Any) -> None:
     """Build an atlas from attribution files (.h5ad, .zarr, .npz).
 
@@ -74,7 +82,15 @@ def add(atlas: Path, **options: Any) -> None:
 
 
 def _run(
-    atlas: Path, *, create: bool, value_dtype: str | None, files: tuple[Path, ...], replace: bool, **how: Any
+    atlas: Path,
+    *,
+    create: bool,
+    value_dtype: str | None,
+    files: tuple[Path, ...],
+    replace: bool,
+    gene_table: Path | None = None,
+    replace_gene_table: bool = False,
+    **how: Any,
 ) -> None:
     # pandas and scipy, which --help does not need
     from insignia_index.build.build import build_atlas
@@ -83,7 +99,14 @@ def _run(
 
     inputs = [InputFile(path, **how) for path in files]
     report = build_atlas(
-        atlas, inputs, value_dtype=value_dtype, create=create, replace=replace, progress=BarProgress()
+        atlas,
+        inputs,
+        value_dtype=value_dtype,
+        create=create,
+        replace=replace,
+        gene_table=gene_table,
+        replace_gene_table=replace_gene_table,
+        progress=BarProgress(),
     )
     click.echo(_summary(atlas, report))
 

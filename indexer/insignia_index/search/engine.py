@@ -63,7 +63,7 @@ def search(
     """Answer a request from the exact scores of all cells that pass its filter."""
     started = time.perf_counter()
     snapshot = session.snapshot
-    query = plan_query(snapshot, request.signature, request.aggregate)
+    query = plan_query(snapshot, request.signature, request.aggregate, request.strict)
     grouping = session.grouping(request, query)
     postings = session.genes.get(query.gene_ids)
     work = session.work(grouping, cancel, n_threads)
@@ -124,7 +124,7 @@ def stream_scores(
     session: Session, request: SearchRequest, cell_ids: bool, cancel: CancelToken
 ) -> ScoreStream:
     """Scores of the cells that pass: checked and planned now, scored study by study as they are asked for."""
-    query = plan_query(session.snapshot, request.signature, request.aggregate)
+    query = plan_query(session.snapshot, request.signature, request.aggregate, request.strict)
     grouping = session.grouping(request, query)
     postings = session.genes.get(query.gene_ids)
     return ScoreStream(_chunks(session, query, postings, grouping, cell_ids, cancel), query.report)

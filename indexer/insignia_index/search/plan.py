@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from insignia_index.genes.report import check_exact, report_of
 from insignia_index.search.grouping import Grouping, filtered, group_cells
 from insignia_index.snapshot import Snapshot
 from insignia_model.condition import Condition
-from insignia_model.errors import InvalidArgument, NoGeneResolved
-from insignia_model.result import GeneReport
+from insignia_model.errors import InvalidArgument, InvalidSignature, NoGeneResolved
+from insignia_model.genes import GeneReport
 from insignia_model.signature import Signature
 
 #: Of a sum, whose scores are float32.
@@ -38,25 +39,52 @@ class Query:
     exponent: int = 0
 
 
-def resolve(snapshot: Snapshot, names: Collection[str]) -> tuple[GeneReport, list[int]]:
-    """Which names are symbols of the vocabulary, and the id of every name, -1 for none."""
+def resolve(
+    snapshot: Snapshot, names: Collection[str], weights: Sequence[float] | None = None, strict: bool = False
+) -> tuple[GeneReport, list[int]]:
+    """What became of distinct ``names``, and the id of every name, -1 for none.
+
+    ``weights`` go with the names, for the report. ``strict``: raises `InexactGenes` unless all are exact.
+    The report does not say yet how many genes each study measured.
+    """
     ids = [snapshot.gene_ids.get(name, -1) for name in names]
     if -1 not in ids:
         return GeneReport(dict(zip(names, names, strict=True))), ids
-    known = [name for name, gene in zip(names, ids, strict=True) if gene >= 0]
-    missing = tuple(name for name, gene in zip(names, ids, strict=True) if gene < 0)
-    return GeneReport(dict(zip(known, known, strict=True)), missing), ids
+    report = report_of(names, weights, snapshot.resolver)
+    if strict:
+        check_exact(report)
+    return report, [snapshot.gene_ids.get(report.resolved.get(name, ""), -1) for name in names]
 
 
-def plan_query(snapshot: Snapshot, signature: Signature, aggregate: str) -> Query:
-    """Resolve a signature; raises `NoGeneResolved` if nothing of it, or nothing but zero weights, is left."""
-    report, ids = resolve(snapshot, signature.weights.keys())
+def resolve_names(snapshot: Snapshot, names: Iterable[str], strict: bool = False) -> GeneReport:
+    """The whole report of names without weights."""
+    report, ids = resolve(snapshot, dict.fromkeys(names), strict=strict)
+    gene_ids = np.unique(np.array(ids, np.int64))
+    return _with_measured(report, snapshot, snapshot.n_genes_measured(gene_ids[gene_ids >= 0]))
+
+
+def _with_measured(report: GeneReport, snapshot: Snapshot, measured: npt.NDArray[np.int64]) -> GeneReport:
+    # filled in, because a new report would cost a tenth of what a search costs before it scores
+    report.n_genes_measured.update(zip(snapshot.study_ids, measured.tolist(), strict=True))
+    return report
+
+
+def plan_query(snapshot: Snapshot, signature: Signature, aggregate: str, strict: bool = False) -> Query:
+    """Resolve a signature; raises `NoGeneResolved` if nothing of it, or nothing but zero weights, is left.
+
+    Names that mean one gene count once; `InvalidSignature` if their weights differ.
+    """
+    asked = signature.weights
+    report, ids = resolve(snapshot, asked.keys(), list(asked.values()), strict)
     gene_ids = np.array(ids, np.int64)
-    weights = np.fromiter(signature.weights.values(), np.float64, len(ids))
+    weights = np.fromiter(asked.values(), np.float64, len(ids))
+    if report.duplicates:
+        repeats = _repeats(signature, report)
+        gene_ids[[name in repeats for name in asked]] = -1
     order = gene_ids.argsort()
     order = order[(gene_ids[order] >= 0) & (weights[order] != 0)]
     if not len(order):
-        raise NoGeneResolved(report.missing or signature.genes)
+        raise NoGeneResolved(tuple(n for n in asked if n not in report.resolved) or signature.genes)
     gene_ids, weights = gene_ids[order], weights[order]
     largest, exponent = float(np.abs(weights).max()), 0
     if aggregate == "mean":
@@ -65,14 +93,28 @@ def plan_query(snapshot: Snapshot, signature: Signature, aggregate: str) -> Quer
         weights = np.ldexp(weights, -exponent)
     elif largest > _LARGEST_WEIGHT:
         raise InvalidArgument("aggregate", f"a sum has no weights above {_LARGEST_WEIGHT:g}; use mean")
+    measured = snapshot.n_genes_measured(gene_ids)
     return Query(
         gene_ids=gene_ids,
         weights=weights,
         divisor=float(np.abs(weights).sum()) if aggregate == "mean" else 1.0,
-        measured=snapshot.n_genes_measured(gene_ids),
-        report=report,
+        measured=measured,
+        report=_with_measured(report, snapshot, measured),
         exponent=exponent,
     )
+
+
+def _repeats(signature: Signature, report: GeneReport) -> set[str]:
+    """Names of a signature that mean the gene of an earlier one."""
+    for symbol, (first, *others) in report.duplicates.items():
+        for other in others:
+            if signature.weights[other] != signature.weights[first]:
+                raise InvalidSignature(
+                    signature.name,
+                    f"{first!r} and {other!r} both mean {symbol}, but have the weights "
+                    f"{signature.weights[first]:g} and {signature.weights[other]:g}; keep one of them",
+                )
+    return {name for names in report.duplicates.values() for name in names[1:]}
 
 
 class Groupings:

@@ -215,7 +215,8 @@ class _Rows:
     def add(self, name: str, query: Query, units: Units) -> None:
         """Rows of a signature: one per group that has cells."""
         groups, counts, figures = units.groups
-        self._add(name, (len(query.gene_ids), len(query.report.missing)), None, groups, counts, figures)
+        unused = len(query.report.missing) + len(query.report.ambiguous)
+        self._add(name, (len(query.gene_ids), unused), None, groups, counts, figures)
 
     def skip(self, name: str, reason: str) -> None:
         """One row that says why there are no others."""

@@ -83,6 +83,42 @@ OPERATOR_MISSING: Operator.ValueType  # 7
 OPERATOR_NOT_MISSING: Operator.ValueType  # 8
 Global___Operator: typing_extensions.TypeAlias = Operator
 
+class _GeneMatch:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _GeneMatchEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_GeneMatch.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    GENE_MATCH_UNSPECIFIED: _GeneMatch.ValueType  # 0
+    """Not used."""
+    GENE_MATCH_EXACT: _GeneMatch.ValueType  # 1
+    """It is the symbol."""
+    GENE_MATCH_CASE: _GeneMatch.ValueType  # 2
+    """It is the symbol in another case."""
+    GENE_MATCH_PREVIOUS: _GeneMatch.ValueType  # 3
+    """A previous symbol of the gene; or the vocabulary has the gene under one."""
+    GENE_MATCH_ALIAS: _GeneMatch.ValueType  # 4
+    """The same of an alias."""
+    GENE_MATCH_ENSEMBL: _GeneMatch.ValueType  # 5
+    """The same of an Ensembl id, of any version."""
+
+class GeneMatch(_GeneMatch, metaclass=_GeneMatchEnumTypeWrapper):
+    """How a name leads to the symbol that is used for it."""
+
+GENE_MATCH_UNSPECIFIED: GeneMatch.ValueType  # 0
+"""Not used."""
+GENE_MATCH_EXACT: GeneMatch.ValueType  # 1
+"""It is the symbol."""
+GENE_MATCH_CASE: GeneMatch.ValueType  # 2
+"""It is the symbol in another case."""
+GENE_MATCH_PREVIOUS: GeneMatch.ValueType  # 3
+"""A previous symbol of the gene; or the vocabulary has the gene under one."""
+GENE_MATCH_ALIAS: GeneMatch.ValueType  # 4
+"""The same of an alias."""
+GENE_MATCH_ENSEMBL: GeneMatch.ValueType  # 5
+"""The same of an Ensembl id, of any version."""
+Global___GeneMatch: typing_extensions.TypeAlias = GeneMatch
+
 @typing.final
 class Signature(google.protobuf.message.Message):
     """Gene weights. `genes` and `weights` run in parallel; no weights: each gene weighs 1.
@@ -239,6 +275,7 @@ class SearchRequest(google.protobuf.message.Message):
     CONTRASTS_FIELD_NUMBER: builtins.int
     COMPARE_FIELD_NUMBER: builtins.int
     MIN_SAMPLES_FIELD_NUMBER: builtins.int
+    STRICT_GENES_FIELD_NUMBER: builtins.int
     k: builtins.int
     """How many best cells to return. Default 100; 0 returns none. The server has an upper limit."""
     aggregate: Global___Aggregate.ValueType
@@ -253,6 +290,8 @@ class SearchRequest(google.protobuf.message.Message):
     """The same: every group against the rest."""
     min_samples: builtins.int
     """Samples that a test needs on each side, 2 or more. Default 3."""
+    strict_genes: builtins.bool
+    """Names that are no exact symbols of the vocabulary are an error (INEXACT_GENES)."""
     @property
     def signature(self) -> Global___Signature:
         """Required."""
@@ -288,9 +327,10 @@ class SearchRequest(google.protobuf.message.Message):
         contrasts: collections.abc.Iterable[Global___Contrast] | None = ...,
         compare: builtins.bool = ...,
         min_samples: builtins.int | None = ...,
+        strict_genes: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_k", b"_k", "_min_cells", b"_min_cells", "_min_samples", b"_min_samples", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "min_samples", b"min_samples", "signature", b"signature"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_k", b"_k", "_min_cells", b"_min_cells", "_min_samples", b"_min_samples", "aggregate", b"aggregate", "compare", b"compare", "contrasts", b"contrasts", "group_by", b"group_by", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "min_coverage", b"min_coverage", "min_samples", b"min_samples", "quantiles", b"quantiles", "signature", b"signature", "where", b"where"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_k", b"_k", "_min_cells", b"_min_cells", "_min_samples", b"_min_samples", "aggregate", b"aggregate", "compare", b"compare", "contrasts", b"contrasts", "group_by", b"group_by", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "min_coverage", b"min_coverage", "min_samples", b"min_samples", "quantiles", b"quantiles", "signature", b"signature", "strict_genes", b"strict_genes", "where", b"where"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_k", b"_k"]) -> typing.Literal["k"] | None: ...
     @typing.overload
@@ -536,14 +576,44 @@ class ExplainResponse(google.protobuf.message.Message):
 Global___ExplainResponse: typing_extensions.TypeAlias = ExplainResponse
 
 @typing.final
+class NamedGenes(google.protobuf.message.Message):
+    """A name and what belongs to it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    GENES_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    @property
+    def genes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        genes: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["genes", b"genes", "name", b"name"]) -> None: ...
+
+Global___NamedGenes: typing_extensions.TypeAlias = NamedGenes
+
+@typing.final
 class GeneReport(google.protobuf.message.Message):
-    """What became of a signature's genes."""
+    """What became of a signature's genes: every name is among `asked`, `ambiguous` or `missing`."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ASKED_FIELD_NUMBER: builtins.int
     USED_FIELD_NUMBER: builtins.int
     MISSING_FIELD_NUMBER: builtins.int
+    MATCHES_FIELD_NUMBER: builtins.int
+    AMBIGUOUS_FIELD_NUMBER: builtins.int
+    SUGGESTIONS_FIELD_NUMBER: builtins.int
+    DUPLICATES_FIELD_NUMBER: builtins.int
+    WEIGHT_COVERAGE_FIELD_NUMBER: builtins.int
+    STUDIES_FIELD_NUMBER: builtins.int
+    N_GENES_MEASURED_FIELD_NUMBER: builtins.int
+    weight_coverage: builtins.float
+    """Share (0-1) of the sum of absolute weights that was resolved; absent: all of it."""
     @property
     def asked(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names as asked, in the signature's order, and the atlas symbols used for them."""
@@ -552,16 +622,47 @@ class GeneReport(google.protobuf.message.Message):
     def used(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @property
     def missing(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Names that the vocabulary lacks."""
+        """Names of which the vocabulary has no gene."""
 
+    @property
+    def matches(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[Global___GeneMatch.ValueType]:
+        """How each name of `asked` was found; empty if all are exact."""
+
+    @property
+    def ambiguous(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___NamedGenes]:
+        """Names that may mean one symbol or another, none of which was used, and these symbols."""
+
+    @property
+    def suggestions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___NamedGenes]:
+        """Missing names that no gene is known to have, and symbols that are spelled like them."""
+
+    @property
+    def duplicates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___NamedGenes]:
+        """Symbols that several names of `asked` mean, and these names; such a gene counts once."""
+
+    @property
+    def studies(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """How many of the genes that count each study measured."""
+
+    @property
+    def n_genes_measured(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
     def __init__(
         self,
         *,
         asked: collections.abc.Iterable[builtins.str] | None = ...,
         used: collections.abc.Iterable[builtins.str] | None = ...,
         missing: collections.abc.Iterable[builtins.str] | None = ...,
+        matches: collections.abc.Iterable[Global___GeneMatch.ValueType] | None = ...,
+        ambiguous: collections.abc.Iterable[Global___NamedGenes] | None = ...,
+        suggestions: collections.abc.Iterable[Global___NamedGenes] | None = ...,
+        duplicates: collections.abc.Iterable[Global___NamedGenes] | None = ...,
+        weight_coverage: builtins.float | None = ...,
+        studies: collections.abc.Iterable[builtins.str] | None = ...,
+        n_genes_measured: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["asked", b"asked", "missing", b"missing", "used", b"used"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_weight_coverage", b"_weight_coverage", "weight_coverage", b"weight_coverage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_weight_coverage", b"_weight_coverage", "ambiguous", b"ambiguous", "asked", b"asked", "duplicates", b"duplicates", "matches", b"matches", "missing", b"missing", "n_genes_measured", b"n_genes_measured", "studies", b"studies", "suggestions", b"suggestions", "used", b"used", "weight_coverage", b"weight_coverage"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_weight_coverage", b"_weight_coverage"]) -> typing.Literal["weight_coverage"] | None: ...
 
 Global___GeneReport: typing_extensions.TypeAlias = GeneReport
 
@@ -743,12 +844,15 @@ class ScoresRequest(google.protobuf.message.Message):
     AGGREGATE_FIELD_NUMBER: builtins.int
     CELL_IDS_FIELD_NUMBER: builtins.int
     MIN_COVERAGE_FIELD_NUMBER: builtins.int
+    STRICT_GENES_FIELD_NUMBER: builtins.int
     aggregate: Global___Aggregate.ValueType
     """Default: mean."""
     cell_ids: builtins.bool
     """Also the names of the cells."""
     min_coverage: builtins.float
     """Studies that measured a smaller share (0-1) of the resolved genes are left out. Default 0."""
+    strict_genes: builtins.bool
+    """Names that are no exact symbols of the vocabulary are an error (INEXACT_GENES)."""
     @property
     def signature(self) -> Global___Signature:
         """Required."""
@@ -765,9 +869,10 @@ class ScoresRequest(google.protobuf.message.Message):
         aggregate: Global___Aggregate.ValueType = ...,
         cell_ids: builtins.bool = ...,
         min_coverage: builtins.float = ...,
+        strict_genes: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["signature", b"signature"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["aggregate", b"aggregate", "cell_ids", b"cell_ids", "min_coverage", b"min_coverage", "signature", b"signature", "where", b"where"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["aggregate", b"aggregate", "cell_ids", b"cell_ids", "min_coverage", b"min_coverage", "signature", b"signature", "strict_genes", b"strict_genes", "where", b"where"]) -> None: ...
 
 Global___ScoresRequest: typing_extensions.TypeAlias = ScoresRequest
 
@@ -1243,14 +1348,18 @@ class ResolveGenesRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     GENES_FIELD_NUMBER: builtins.int
+    STRICT_GENES_FIELD_NUMBER: builtins.int
+    strict_genes: builtins.bool
+    """Names that are no exact symbols of the vocabulary are an error (INEXACT_GENES)."""
     @property
     def genes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     def __init__(
         self,
         *,
         genes: collections.abc.Iterable[builtins.str] | None = ...,
+        strict_genes: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["genes", b"genes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["genes", b"genes", "strict_genes", b"strict_genes"]) -> None: ...
 
 Global___ResolveGenesRequest: typing_extensions.TypeAlias = ResolveGenesRequest
 
