@@ -13,6 +13,7 @@ from insignia_model import (
     AtlasInfo,
     CellId,
     Condition,
+    DeRule,
     FieldInfo,
     GeneReport,
     HitRule,
@@ -21,6 +22,7 @@ from insignia_model import (
     SearchRequest,
     SearchResult,
     Signature,
+    Signatures,
     StudyInfo,
     Table,
     ge,
@@ -31,6 +33,7 @@ from insignia_model import (
     not_in,
     parse_condition,
     read_gmt,
+    read_signatures,
 )
 from insignia_model.errors import AtlasError, InsigniaError, RequestError, ServiceError
 
@@ -45,6 +48,7 @@ __all__ = [
     "CellId",
     "Client",
     "Condition",
+    "DeRule",
     "FieldInfo",
     "GeneReport",
     "HitRule",
@@ -56,6 +60,7 @@ __all__ = [
     "SearchResult",
     "ServiceError",
     "Signature",
+    "Signatures",
     "StudyInfo",
     "Table",
     "ge",
@@ -66,6 +71,7 @@ __all__ = [
     "not_in",
     "parse_condition",
     "read_gmt",
+    "read_signatures",
 ]
 
 

@@ -157,6 +157,8 @@ def search_result(answer: pb.SearchResponse, request: SearchRequest) -> SearchRe
         sample_table=table(answer.samples),
         signature=request.signature.name,
         min_cells=request.min_cells,
+        unsigned_atlas=answer.unsigned_atlas,
+        negative_weights=request.signature.has_negative,
     )
 
 

@@ -4,9 +4,9 @@ Everything here is numpy, pandas (loaded when a frame is asked for) and the stan
 """
 
 from insignia_model.condition import Condition, ge, gt, is_missing, le, lt, not_in, parse_condition
-from insignia_model.gmt import read_gmt
 from insignia_model.hits import HitRule
 from insignia_model.info import AtlasInfo, FieldInfo, StudyInfo
+from insignia_model.reading import DeRule, Signatures, read_gmt, read_signatures
 from insignia_model.request import CellId, SearchRequest
 from insignia_model.result import GeneReport, ScoreChunk, Scores, ScoreStream, SearchResult
 from insignia_model.screen import (
@@ -24,6 +24,7 @@ __all__ = [
     "CellId",
     "Column",
     "Condition",
+    "DeRule",
     "FieldInfo",
     "GeneReport",
     "HitRule",
@@ -37,6 +38,7 @@ __all__ = [
     "SearchRequest",
     "SearchResult",
     "Signature",
+    "Signatures",
     "SkippedSignature",
     "StudyInfo",
     "Table",
@@ -48,4 +50,5 @@ __all__ = [
     "not_in",
     "parse_condition",
     "read_gmt",
+    "read_signatures",
 ]

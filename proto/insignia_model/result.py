@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 #: Columns of a table of cells that are not metadata.
 CELL_COLUMNS = ("study", "cell_id", "score")
 
+UNSIGNED_NOTE = (
+    "the attributions of this atlas have no sign: they tell how much a gene matters to a cell, not whether "
+    "it is high or low. A gene of negative weight lowers the score of the cells in which it matters; read no "
+    "direction into it."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class GeneReport:
@@ -38,6 +44,8 @@ class SearchResult:
     n_samples, sample_hit_fraction_mean, sample_hit_fraction_median, n_genes_measured.
     ``sample_table``: one row per (group, study, sample): n_cells, n_hits, hit_fraction, mean.
     ``min_cells``: samples with fewer cells are no replicate (they count in neither n_samples nor the plot).
+    ``unsigned_atlas``: no attribution is negative, so that none tells whether a gene is high or low;
+    ``negative_weights``: the signature has some (see `direction_note`).
     """
 
     engine: str
@@ -54,6 +62,13 @@ class SearchResult:
     sample_table: Table
     signature: str = "signature"
     min_cells: int = 10
+    unsigned_atlas: bool = False
+    negative_weights: bool = False
+
+    @property
+    def direction_note(self) -> str:
+        """What to know before a direction is read into the answer; empty if there is nothing."""
+        return UNSIGNED_NOTE if self.unsigned_atlas and self.negative_weights else ""
 
     @property
     def cells(self) -> pd.DataFrame:
@@ -91,6 +106,7 @@ class SearchResult:
             "n_hits": self.n_hits,
             "cutoff": self.cutoff,
             "elapsed_ms": round(self.elapsed_ms, 3),
+            "unsigned_atlas": self.unsigned_atlas,
             "genes": {"resolved": list(self.genes.resolved.values()), "missing": list(self.genes.missing)},
             "cells": cells,
             "groups": groups,
@@ -103,6 +119,7 @@ class SearchResult:
             f"among {self.n_cells:,} cells, "
             f"{len(self.genes.resolved)} genes used, {len(self.genes.missing)} missing, "
             f"engine {self.engine}, {self.elapsed_ms:.1f} ms"
+            + (f"; {self.direction_note}" if self.direction_note else "")
         )
 
     def __repr__(self) -> str:

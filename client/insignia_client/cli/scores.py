@@ -41,7 +41,7 @@ def scores(**given: Any) -> None:
       insignia scores --server 127.0.0.1:50051 --genes INS,IAPP --out beta.csv
     """
     request = SearchRequest.of(
-        options.read_signature(given["genes"], given["gmt"], given["name"]),
+        options.read_signature(given),
         where=given["where"],
         aggregate=given["aggregate"],
         min_coverage=given["min_coverage"],

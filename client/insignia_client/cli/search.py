@@ -96,7 +96,7 @@ def search(**given: Any) -> None:
 
 def _request(given: dict[str, Any]) -> SearchRequest:
     return SearchRequest.of(
-        options.read_signature(given["genes"], given["gmt"], given["name"]),
+        options.read_signature(given),
         k=given["k"],
         where=given["where"],
         group_by=options.field_names(given["group_by"]),
@@ -138,6 +138,7 @@ def summary_text(result: SearchResult) -> str:
         f"{result.signature}: {result.n_hits:,} of {result.n_cells:,} cells are hits "
         f"({result.hits}: {cutoff})\n{genes}; {result.aggregate} score, engine {result.engine}, "
         f"{result.elapsed_ms:.1f} ms\n"
+        + (f"Note: {result.direction_note}\n" if result.direction_note else "")
     )
 
 

@@ -89,6 +89,8 @@ def search(
         sample_table=samples,
         signature=request.signature.name,
         min_cells=request.min_cells,
+        unsigned_atlas=not any(study.signed for study in snapshot.studies),
+        negative_weights=request.signature.has_negative,
     )
 
 

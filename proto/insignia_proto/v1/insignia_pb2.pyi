@@ -279,6 +279,7 @@ class SearchResponse(google.protobuf.message.Message):
     CELLS_FIELD_NUMBER: builtins.int
     GROUPS_FIELD_NUMBER: builtins.int
     SAMPLES_FIELD_NUMBER: builtins.int
+    UNSIGNED_ATLAS_FIELD_NUMBER: builtins.int
     engine: builtins.str
     """"sparse": exact."""
     aggregate: Global___Aggregate.ValueType
@@ -291,6 +292,8 @@ class SearchResponse(google.protobuf.message.Message):
     """The score that a hit exceeds; absent if no cell passes the filter."""
     elapsed_ms: builtins.float
     """Milliseconds in the engine."""
+    unsigned_atlas: builtins.bool
+    """No attribution of the atlas is negative: negative weights lower the score, but tell no direction."""
     @property
     def genes(self) -> Global___GeneReport: ...
     @property
@@ -324,9 +327,10 @@ class SearchResponse(google.protobuf.message.Message):
         cells: Global___Table | None = ...,
         groups: Global___Table | None = ...,
         samples: Global___Table | None = ...,
+        unsigned_atlas: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_cutoff", b"_cutoff", "cells", b"cells", "cutoff", b"cutoff", "genes", b"genes", "groups", b"groups", "samples", b"samples"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cutoff", b"_cutoff", "aggregate", b"aggregate", "cells", b"cells", "cutoff", b"cutoff", "elapsed_ms", b"elapsed_ms", "engine", b"engine", "genes", b"genes", "group_by", b"group_by", "groups", b"groups", "hits", b"hits", "n_cells", b"n_cells", "n_hits", b"n_hits", "samples", b"samples"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_cutoff", b"_cutoff", "aggregate", b"aggregate", "cells", b"cells", "cutoff", b"cutoff", "elapsed_ms", b"elapsed_ms", "engine", b"engine", "genes", b"genes", "group_by", b"group_by", "groups", b"groups", "hits", b"hits", "n_cells", b"n_cells", "n_hits", b"n_hits", "samples", b"samples", "unsigned_atlas", b"unsigned_atlas"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_cutoff", b"_cutoff"]) -> typing.Literal["cutoff"] | None: ...
 
 Global___SearchResponse: typing_extensions.TypeAlias = SearchResponse
