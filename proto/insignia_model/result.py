@@ -175,6 +175,15 @@ class Scores:
     def __iter__(self) -> Iterator[ScoreChunk]:
         return iter(self.chunks)
 
+    def plot(self, **options: Any) -> Figure:
+        """Distribution of the scores with the cut-off (``cutoff="percentile:95"``), perhaps ``by="study"``.
+
+        Needs the extra ``plot``. Options: see ``insignia_model.plot.score_distribution``.
+        """
+        from insignia_model.plot import score_distribution
+
+        return score_distribution(self, **options)
+
     def to_frame(self) -> pd.DataFrame:
         """Frame with study, row, [cell_id,] score."""
         import pandas as pd

@@ -24,7 +24,7 @@ def signature(command: C) -> C:
         click.option(
             "--name",
             metavar="SET",
-            help="Set of the file, needed if it has several; or a name for the genes.",
+            help="Set of the file, if it has several; or a name for the genes.",
         ),
         click.option(
             "--signature",
@@ -56,13 +56,13 @@ def reading(command: C) -> C:
         ),
         click.option("--de-top", type=int, metavar="N", help="Only the N genes of the smallest adjusted p."),
         click.option(
-            "--min-lfc", type=float, metavar="X", help="Least size of the log fold change; default 0."
+            "--min-lfc", type=float, metavar="X", help="Least size of a log fold change; default 0."
         ),
         click.option("--max-padj", type=float, metavar="P", help="Largest adjusted p; default 0.05."),
         click.option(
             "--join-up-down",
             is_flag=True,
-            help="Join sets NAME_UP and NAME_DN into one signed signature NAME.",
+            help="Join sets NAME_UP and NAME_DN into a signed NAME.",
         ),
         click.option("--header/--no-header", default=None, help="Whether a table has one; default: look."),
         click.option(
@@ -103,7 +103,9 @@ def read_signature(given: Mapping[str, Any]) -> Signature:
 
 def read_library(files: Iterable[Path], given: Mapping[str, Any]) -> Signatures:
     """All signatures of several files, by the options of `reading`; bad ones are ``rejected``, not errors."""
-    found, rejected, notes = {}, {}, []
+    found: dict[str, Signature] = {}
+    rejected: dict[str, str] = {}
+    notes: list[str] = []
     for file in files:
         sets = _read(file, given, None, lenient=True)
         again = [name for name in sets if name in found]

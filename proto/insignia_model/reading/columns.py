@@ -13,8 +13,8 @@ ROLES: dict[str, tuple[str, ...]] = {
     # an empty name is that of R's row names; "unnamed0" is what pandas makes of it
     GENE: (
         "symbol", "genesymbol", "genesymbols", "hgncsymbol", "externalgenename", "genename", "gene",
-        "genes", "names", "feature", "features", "geneid", "ensembl", "ensemblid", "ensemblgene", "ensemblgeneid",
-        "id", "rownames", "unnamed0", "index", "",
+        "genes", "names", "feature", "features", "geneid", "ensembl", "ensemblid", "ensemblgene",
+        "ensemblgeneid", "id", "rownames", "unnamed0", "index", "",
     ),
     WEIGHT: (
         "weight", "weights", "w", "score", "scores", "coefficient", "coef", "loading", "loadings",

@@ -40,7 +40,7 @@ def read_grid(source: Source, header: bool | None) -> Grid:
     rows = _rows(source)
     if not rows:
         raise source.error("is empty")
-    if len(rows) == 1 and header is None and not any(map(_is_number, rows[0][1])):
+    if len(rows) == 1 and header is None and not _has_header(rows) and not any(map(_is_number, rows[0][1])):
         line, genes = rows[0]  # all genes in one line
         return Grid(None, [(line, [gene]) for gene in genes if gene])
     if header is False or (header is None and not _has_header(rows)):
