@@ -79,6 +79,7 @@ def test_a_column_with_the_set_gives_several_and_columns_can_be_told() -> None:
     text = "program,symbol,loading\nP1,A,2\nP2,A,1\nP1,B,-1\n"
     assert read(text) == {"P1": {"A": 2, "B": -1}, "P2": {"A": 1}}
     assert lone("x,y,z\n1,2,A\n3,4,B\n", columns={"gene": "z", "weight": 2}) == {"A": 2, "B": 4}
+    assert lone("x,y\nA,B\n", columns={"gene": "y"}) == {"B": 1}
     assert lone("A,7,9\nB,8,9\n", columns={"gene": 1, "weight": "3"}) == {"A": 9, "B": 9}
     assert lone("gs,gene_symbol,entrez\nS,A,3\n", columns={"weight": None}) == {"A": 1}
     assert lone("gene,logFC\nA,2\n") == {"A": 2}

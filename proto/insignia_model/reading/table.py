@@ -29,6 +29,8 @@ def table_sets(
 
     A set without a name of its own is called ``name``, or else as the file.
     """
+    if any(isinstance(at, str) and not at.isdecimal() for at in columns.values()):
+        header = True  # who names columns says that they have names
     grid = read_grid(source, header)
     at = places(source, grid.header, grid.n_columns, columns)
     lone = name or source.stem
