@@ -13,6 +13,7 @@ from insignia_model import (
     AtlasInfo,
     CellId,
     Condition,
+    DeRule,
     Explanation,
     FieldInfo,
     GeneReport,
@@ -22,6 +23,7 @@ from insignia_model import (
     SearchRequest,
     SearchResult,
     Signature,
+    Signatures,
     StudyInfo,
     Table,
     ge,
@@ -32,6 +34,7 @@ from insignia_model import (
     not_in,
     parse_condition,
     read_gmt,
+    read_signatures,
 )
 from insignia_model.errors import AtlasError, InsigniaError, RequestError, ServiceError
 
@@ -46,6 +49,7 @@ __all__ = [
     "CellId",
     "Client",
     "Condition",
+    "DeRule",
     "Explanation",
     "FieldInfo",
     "GeneReport",
@@ -58,6 +62,7 @@ __all__ = [
     "SearchResult",
     "ServiceError",
     "Signature",
+    "Signatures",
     "StudyInfo",
     "Table",
     "ge",
@@ -68,6 +73,7 @@ __all__ = [
     "not_in",
     "parse_condition",
     "read_gmt",
+    "read_signatures",
 ]
 
 

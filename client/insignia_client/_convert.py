@@ -102,6 +102,7 @@ def screen_question(request: ScreenRequest) -> pb.ScreenRequest:
             means_only=request.hits is None,
             aggregate=AGGREGATE[request.aggregate],
             min_cells=request.min_cells,
+            strict_genes=request.strict,
         )
     )
 
@@ -172,6 +173,8 @@ def search_result(answer: pb.SearchResponse, request: SearchRequest) -> SearchRe
         signature=request.signature.name,
         min_cells=request.min_cells,
         test_table=table(answer.tests),
+        unsigned_atlas=answer.unsigned_atlas,
+        negative_weights=request.signature.has_negative,
     )
 
 

@@ -26,6 +26,7 @@ def explain_request(request: SearchRequest) -> pb.ExplainRequest:
         aggregate=_convert.AGGREGATE[request.aggregate],
         min_cells=request.min_cells,
         min_coverage=request.min_coverage,
+        strict_genes=request.strict,
     )
 
 

@@ -122,6 +122,7 @@ class AsyncClient:
         aggregate: str = "mean",
         min_cells: int = 10,
         min_coverage: float = 0.0,
+        strict: bool = False,
         timeout_s: float | None = None,
     ) -> Explanation:
         """Contribution of each gene to the best ``k`` cells and to every group; see `Explanation`.
@@ -137,6 +138,7 @@ class AsyncClient:
             aggregate=aggregate,
             min_cells=min_cells,
             min_coverage=min_coverage,
+            strict=strict,
         )
         return await self.run_explain(request, timeout_s=timeout_s)
 
@@ -183,11 +185,12 @@ class AsyncClient:
         hits: HitRule | str | None = "percentile:95",
         aggregate: str = "mean",
         min_cells: int = 10,
+        strict: bool = False,
         timeout_s: float | None = None,
     ) -> AsyncGenerator[ScreenChunk, None]:
         """Groups of every signature, chunk by chunk; closing the iterator ends the server's work."""
         request = ScreenRequest.of(
-            where=where, group_by=group_by, hits=hits, aggregate=aggregate, min_cells=min_cells
+            where=where, group_by=group_by, hits=hits, aggregate=aggregate, min_cells=min_cells, strict=strict
         )
         call = _calls.screen(request, signatures_of(signatures))
         return self._screen_chunks(self._stream(call, timeout_s))

@@ -134,6 +134,7 @@ class Client:
         aggregate: str = "mean",
         min_cells: int = 10,
         min_coverage: float = 0.0,
+        strict: bool = False,
         timeout_s: float | None = None,
     ) -> Explanation:
         """Contribution of each gene to the best ``k`` cells and to every group; see `Explanation`.
@@ -149,6 +150,7 @@ class Client:
             aggregate=aggregate,
             min_cells=min_cells,
             min_coverage=min_coverage,
+            strict=strict,
         )
         return self.run_explain(request, timeout_s=timeout_s)
 
@@ -195,6 +197,7 @@ class Client:
         hits: HitRule | str | None = "percentile:95",
         aggregate: str = "mean",
         min_cells: int = 10,
+        strict: bool = False,
         timeout_s: float | None = None,
     ) -> ScreenStream:
         """Groups of every signature: an iterator of chunks, or all as a frame; see `ScreenRequest`.
@@ -202,7 +205,7 @@ class Client:
         Signatures are sent as the server wants them, and closing the stream ends the server's work.
         """
         request = ScreenRequest.of(
-            where=where, group_by=group_by, hits=hits, aggregate=aggregate, min_cells=min_cells
+            where=where, group_by=group_by, hits=hits, aggregate=aggregate, min_cells=min_cells, strict=strict
         )
         return self.run_screen(request, signatures_of(signatures), timeout_s=timeout_s)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from insignia_index.atlas import Atlas
 from insignia_index.cancel import CancelToken
-from insignia_model import HitRule, SearchRequest, Signature, read_gmt
+from insignia_model import DeRule, HitRule, SearchRequest, Signature, Signatures, read_gmt, read_signatures
 
 if TYPE_CHECKING:
     from insignia_index.build.build import build_atlas, remove_studies
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Atlas",
     "CancelToken",
+    "DeRule",
     "HitRule",
     "InputFile",
     "SearchRequest",
     "Signature",
+    "Signatures",
     "build_atlas",
     "read_gmt",
+    "read_signatures",
     "remove_studies",
 ]
 

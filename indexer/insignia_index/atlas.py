@@ -173,6 +173,7 @@ class Atlas:
         aggregate: str = "mean",
         min_cells: int = 10,
         min_coverage: float = 0.0,
+        strict: bool = False,
     ) -> Explanation:
         """Contribution of each gene to the best ``k`` cells and to every group; see `Explanation`.
 
@@ -188,6 +189,7 @@ class Atlas:
                 aggregate=aggregate,
                 min_cells=min_cells,
                 min_coverage=min_coverage,
+                strict=strict,
             )
         )
 
@@ -244,10 +246,11 @@ class Atlas:
         hits: HitRule | str | None = "percentile:95",
         aggregate: str = "mean",
         min_cells: int = 10,
+        strict: bool = False,
     ) -> ScreenStream:
         """Groups of every signature, see `ScreenRequest`; a signature that cannot be scored has a reason."""
         request = ScreenRequest.of(
-            where=where, group_by=group_by, hits=hits, aggregate=aggregate, min_cells=min_cells
+            where=where, group_by=group_by, hits=hits, aggregate=aggregate, min_cells=min_cells, strict=strict
         )
         return self.run_screen(request, signatures_of(signatures))
 

@@ -7,9 +7,9 @@ from insignia_model.condition import Condition, ge, gt, is_missing, le, lt, not_
 from insignia_model.contrast import Contrast
 from insignia_model.explanation import Explanation
 from insignia_model.genes import GeneReport
-from insignia_model.gmt import read_gmt
 from insignia_model.hits import HitRule
 from insignia_model.info import AtlasInfo, FieldInfo, StudyInfo
+from insignia_model.reading import DeRule, Signatures, read_gmt, read_signatures
 from insignia_model.request import CellId, SearchRequest
 from insignia_model.result import ScoreChunk, Scores, ScoreStream, SearchResult
 from insignia_model.screen import (
@@ -28,6 +28,7 @@ __all__ = [
     "Column",
     "Condition",
     "Contrast",
+    "DeRule",
     "Explanation",
     "FieldInfo",
     "GeneReport",
@@ -42,6 +43,7 @@ __all__ = [
     "SearchRequest",
     "SearchResult",
     "Signature",
+    "Signatures",
     "SkippedSignature",
     "StudyInfo",
     "Table",
@@ -53,4 +55,5 @@ __all__ = [
     "not_in",
     "parse_condition",
     "read_gmt",
+    "read_signatures",
 ]

@@ -11,6 +11,7 @@ from insignia_model.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 #: Columns of a table of explained cells that are not metadata; the parts only where a weight is negative.
 EXPLAINED_CELL_COLUMNS = (
@@ -93,6 +94,16 @@ class Explanation:
     def gene_summary(self) -> pd.DataFrame:
         """One row per gene, largest contribution first."""
         return self.gene_summary_table.to_frame()
+
+    def plot(self, **options: Any) -> Figure:
+        """Mean score of every group, made of its genes; returns the matplotlib figure.
+
+        Needs the extra ``plot``. Options: see ``insignia_model.plot.gene_contributions``.
+        """
+        from insignia_model.plot import gene_contributions
+
+        columns = {n: c for n, c in self.gene_table.columns.items() if n != "above_rest"}
+        return gene_contributions(Table(columns), **{"title": self.signature} | options)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that ``insignia explain --format json`` prints."""

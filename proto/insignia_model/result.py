@@ -22,6 +22,12 @@ CELL_COLUMNS = ("study", "cell_id", "score")
 #: Behind the score, of a signature with negative weights: what positive and what negative weights add to it.
 PART_COLUMNS = ("score_up", "score_down")
 
+UNSIGNED_NOTE = (
+    "the attributions of this atlas have no sign: they tell how much a gene matters to a cell, not whether "
+    "it is high or low. A gene of negative weight lowers the score of the cells in which it matters; read no "
+    "direction into it."
+)
+
 
 def cell_columns(cells: Table) -> tuple[str, ...]:
     """Columns of a search's ``cell_table`` that are not metadata."""
@@ -41,6 +47,8 @@ class SearchResult:
     ``sample_table``: one row per (group, study, sample): n_cells, n_hits, hit_fraction, mean.
     ``min_cells``: samples with fewer cells are no replicate (they count in neither n_samples nor the plot).
     ``test_table``: two rows (measure: hit_fraction, mean) per group and contrast, if asked for; see `tests`.
+    ``unsigned_atlas``: no attribution is negative, so that none tells whether a gene is high or low;
+    ``negative_weights``: the signature has some (see `direction_note`).
     """
 
     engine: str
@@ -58,6 +66,13 @@ class SearchResult:
     signature: str = "signature"
     min_cells: int = 10
     test_table: Table = field(default_factory=lambda: Table({}))
+    unsigned_atlas: bool = False
+    negative_weights: bool = False
+
+    @property
+    def direction_note(self) -> str:
+        """What to know before a direction is read into the answer; empty if there is nothing."""
+        return UNSIGNED_NOTE if self.unsigned_atlas and self.negative_weights else ""
 
     @property
     def cells(self) -> pd.DataFrame:
@@ -110,6 +125,7 @@ class SearchResult:
             "n_hits": self.n_hits,
             "cutoff": self.cutoff,
             "elapsed_ms": round(self.elapsed_ms, 3),
+            "unsigned_atlas": self.unsigned_atlas,
             "genes": {
                 "resolved": list(dict.fromkeys(self.genes.resolved.values())),
                 "missing": list(self.genes.missing),
@@ -135,6 +151,7 @@ class SearchResult:
             f"{self.genes.n_genes} genes used, {len(self.genes.missing)} missing, "
             f"{f'{len(self.genes.ambiguous)} ambiguous, ' if self.genes.ambiguous else ''}"
             f"engine {self.engine}, {self.elapsed_ms:.1f} ms"
+            + (f"; {self.direction_note}" if self.direction_note else "")
         )
 
     def __repr__(self) -> str:
@@ -189,6 +206,15 @@ class Scores:
 
     def __iter__(self) -> Iterator[ScoreChunk]:
         return iter(self.chunks)
+
+    def plot(self, **options: Any) -> Figure:
+        """Distribution of the scores with the cut-off (``cutoff="percentile:95"``), perhaps ``by="study"``.
+
+        Needs the extra ``plot``. Options: see ``insignia_model.plot.score_distribution``.
+        """
+        from insignia_model.plot import score_distribution
+
+        return score_distribution(self, **options)
 
     def to_frame(self) -> pd.DataFrame:
         """Frame with study, row, [cell_id,] score."""

@@ -35,6 +35,7 @@ class ScreenRequest:
     hits: HitRule | None = field(default_factory=HitRule)
     aggregate: str = "mean"
     min_cells: int = 10
+    strict: bool = False
 
     def __post_init__(self) -> None:
         self.search(Signature({"A": 1.0}))  # checks the rest
@@ -48,6 +49,7 @@ class ScreenRequest:
         hits: HitRule | str | None = "percentile:95",
         aggregate: str = "mean",
         min_cells: int = 10,
+        strict: bool = False,
     ) -> ScreenRequest:
         """Request from what a person types; see `SearchRequest.of`."""
         return cls(
@@ -56,6 +58,7 @@ class ScreenRequest:
             hits=HitRule.parse(hits) if isinstance(hits, str) else hits,
             aggregate=aggregate,
             min_cells=min_cells,
+            strict=strict,
         )
 
     def search(self, signature: Signature) -> SearchRequest:
@@ -68,6 +71,7 @@ class ScreenRequest:
             hits=self.hits or HitRule(),
             aggregate=self.aggregate,
             min_cells=self.min_cells,
+            strict=self.strict,
         )
 
 

@@ -63,6 +63,11 @@ class Signature:
         """Gene names as given."""
         return tuple(self.weights)
 
+    @property
+    def has_negative(self) -> bool:
+        """Whether some gene should be low."""
+        return any(weight < 0 for weight in self.weights.values())
+
     def __len__(self) -> int:
         return len(self.weights)
 

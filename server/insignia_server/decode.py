@@ -78,6 +78,7 @@ def screen_request(message: pb.ScreenRequest | None) -> ScreenRequest:
         hits=None if question.means_only else _hits(question),
         aggregate=aggregate(question.aggregate),
         min_cells=question.min_cells if question.HasField("min_cells") else DEFAULT_MIN_CELLS,
+        strict=question.strict_genes,
     )
 
 

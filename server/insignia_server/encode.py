@@ -49,6 +49,7 @@ def search_response(result: SearchResult) -> pb.SearchResponse:
         cutoff=result.cutoff,
         elapsed_ms=result.elapsed_ms,
         group_by=result.group_by,
+        unsigned_atlas=result.unsigned_atlas,
     )
     _fill_genes(message.genes, result.genes)
     _fill_table(message.cells, result.cell_table)

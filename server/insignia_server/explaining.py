@@ -25,6 +25,7 @@ def explain_request(message: pb.ExplainRequest, config: ServerConfig) -> SearchR
         aggregate=decode.aggregate(message.aggregate),
         min_cells=message.min_cells if message.HasField("min_cells") else decode.DEFAULT_MIN_CELLS,
         min_coverage=message.min_coverage,
+        strict=message.strict_genes,
     )
 
 

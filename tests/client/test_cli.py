@@ -100,6 +100,7 @@ def test_the_json_object_has_its_keys_in_their_order(run: Run) -> None:
         "n_hits",
         "cutoff",
         "elapsed_ms",
+        "unsigned_atlas",
         "genes",
         "cells",
         "groups",

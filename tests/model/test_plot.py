@@ -119,8 +119,8 @@ def test_it_draws_into_given_axes_and_leaves_pyplot_alone(tmp_path: Path) -> Non
 
 def fresh_modules() -> str:
     code = (
-        "import sys; from matplotlib.figure import Figure; import insignia_model.plot as p;"
-        "p._new_figure([]); print(*sys.modules)"
+        "import sys; from matplotlib.figure import Figure; import insignia_model.plot.style as p;"
+        "p.new_figure(4, 3); print(*sys.modules)"
     )
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 

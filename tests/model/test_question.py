@@ -204,9 +204,9 @@ def test_a_gmt_file_that_cannot_be_read_says_where(tmp_path: Path) -> None:
             read_gmt(path)
     plain = tmp_path / "x.gmt"
     for text, problem in (
-        ("S\tu\n", "line 1 has no genes"),
+        ("S\tu\n", "line 1: 'S' has no genes"),
         ("S\tu\tA\nS\tu\tB\n", "repeats"),
-        ("#\n", "no gene sets"),
+        ("#\n", "no signature"),
     ):
         plain.write_text(text)
         with pytest.raises(InvalidSignature, match=problem):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from insignia_client.cli import options, render
 from insignia_client.cli.backend import open_backend
-from insignia_client.cli.output import chosen_format, write_text
+from insignia_client.cli.genes import genes_text as genes_account
+from insignia_client.cli.genes import inexact_text
+from insignia_client.cli.output import chosen_format, problems_of, write_text
 from insignia_client.cli.render import Shown
 from insignia_model import Explanation, SearchRequest, Table
 
@@ -60,6 +63,9 @@ NAMED_GENES = 4
     help="groups; genes of the groups; ranking of the groups without each gene; cells; genes of the cells. "
     "Default for csv: genes.",
 )
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the groups' genes: .png or .svg."
+)
 def explain(**given: Any) -> None:
     r"""Say what each gene adds to the mean score of every group and to the score of the best cells.
 
@@ -71,18 +77,22 @@ def explain(**given: Any) -> None:
     if which and shape == "json":
         raise click.UsageError("--table is for --format table and csv; json has one object with all")
     request = SearchRequest.of(
-        options.read_signature(given["genes"], given["gmt"], given["name"]),
+        options.read_signature(given),
         k=given["k"],
         where=given["where"],
-        group_by=[field for text in given["group_by"] for field in text.split(",") if field],
+        group_by=options.field_names(given["group_by"]),
         hits=given["hits"],
         aggregate=given["aggregate"],
         min_cells=given["min_cells"],
         min_coverage=given["min_coverage"],
+        strict=given["strict"],
     )
     with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
         explanation = backend.run_explain(request)
     write_text(_text(explanation, shape, which), given["out"])
+    if plot := given["plot"]:
+        with problems_of("--plot", plot):
+            explanation.plot(path=plot)
 
 
 def _text(explanation: Explanation, shape: str, which: str | None) -> str:
@@ -105,16 +115,11 @@ def _text(explanation: Explanation, shape: str, which: str | None) -> str:
 
 def summary_text(explanation: Explanation) -> str:
     """Lines above the tables: what was asked, which genes were not found, what a reader should know."""
-    n_genes, missing = len(explanation.genes.resolved), explanation.genes.missing
-    genes = f"{n_genes:,} gene{'' if n_genes == 1 else 's'} used"
-    if missing:
-        names = ", ".join(missing[:10]) + (f" and {len(missing) - 10:,} more" if len(missing) > 10 else "")
-        genes += f", {len(missing):,} not in the atlas: {names}"
     said = "".join(f"! {sentence}\n" for sentence in explanation.sentences)
     return (
         f"{explanation.signature}: what each gene adds to the score, {explanation.n_cells:,} cells\n"
-        f"{genes}; {explanation.aggregate} score, engine {explanation.engine}, "
-        f"{explanation.elapsed_ms:.1f} ms\n{said}"
+        f"{genes_account(explanation.genes)}; {explanation.aggregate} score, engine {explanation.engine}, "
+        f"{explanation.elapsed_ms:.1f} ms\n{inexact_text(explanation.genes)}{said}"
     )
 
 

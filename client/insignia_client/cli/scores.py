@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,8 @@ import numpy as np
 
 from insignia_client.cli import options
 from insignia_client.cli.backend import open_backend
-from insignia_client.cli.output import new_file
-from insignia_model import ScoreChunk, SearchRequest
+from insignia_client.cli.output import new_file, problems_of
+from insignia_model import HitRule, ScoreChunk, Scores, SearchRequest
 from insignia_model.errors import InvalidArgument
 
 
@@ -34,35 +35,72 @@ from insignia_model.errors import InvalidArgument
     help="FILE.csv, FILE.tsv or FILE.npz (arrays study_names, study, row, score, cell_id); "
     "default: CSV to stdout.",
 )
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE.png",
+    help="Draw the distribution of the scores; without --out nothing else is written.",
+)
+@click.option(
+    "--hits",
+    default="percentile:95",
+    show_default=True,
+    metavar="RULE",
+    help="Of --plot: the cut-off; see `insignia search`.",
+)
+@click.option("--by-study", is_flag=True, help="Of --plot: a row per study.")
 def scores(**given: Any) -> None:
     r"""Score every cell that passes the filter, in the order of the studies and their rows.
 
     \b
       insignia scores --server 127.0.0.1:50051 --genes INS,IAPP --out beta.csv
+      insignia scores --atlas my.atlas --genes INS,IAPP --plot beta.png --hits zscore:2
     """
+    rule = HitRule.parse(given["hits"])
     request = SearchRequest.of(
-        options.read_signature(given["genes"], given["gmt"], given["name"]),
+        options.read_signature(given),
         where=given["where"],
         aggregate=given["aggregate"],
         min_coverage=given["min_coverage"],
         strict=given["strict"],
     )
     out: Path | None = given["out"]
+    plot: Path | None = given["plot"]
     write = _writer(out)
+    kept: list[ScoreChunk] = []
     with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
         chunks = backend.iter_scores(
             request.signature,
             where=request.where,
             aggregate=request.aggregate,
-            cell_ids=given["cell_ids"],
+            cell_ids=given["cell_ids"] and (plot is None or out is not None),
             min_coverage=request.min_coverage,
             strict=request.strict,
         )
-        if out is None:
+        if plot is not None:
+            chunks = _keeping(chunks, kept)
+        if out is None and plot is not None:
+            deque(chunks, maxlen=0)
+        elif out is None:
             write(chunks, sys.stdout.buffer)
         else:
             with new_file(out) as file:
                 write(chunks, file)
+    if plot is not None:
+        with problems_of("--plot", plot):
+            Scores(tuple(kept)).plot(
+                cutoff=rule,
+                by="study" if given["by_study"] else None,
+                title=request.signature.name,
+                path=plot,
+            )
+
+
+def _keeping(chunks: Iterable[ScoreChunk], kept: list[ScoreChunk]) -> Iterator[ScoreChunk]:
+    """The same chunks; their scores, without the names of the cells, stay in ``kept`` for the picture."""
+    for chunk in chunks:
+        kept.append(ScoreChunk(chunk.study, chunk.rows, chunk.scores))
+        yield chunk
 
 
 def _writer(out: Path | None) -> Callable[[Iterable[ScoreChunk], IO[bytes]], None]:

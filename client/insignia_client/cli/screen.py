@@ -16,7 +16,7 @@ from insignia_client.cli import options, render
 from insignia_client.cli.backend import open_backend
 from insignia_client.cli.output import new_file
 from insignia_client.cli.screen_parts import Parts
-from insignia_model import ScreenRequest, Signature, Table, read_gmt
+from insignia_model import ScreenRequest, Signature, Signatures, SkippedSignature, Table
 from insignia_model.errors import InvalidArgument
 from insignia_model.optional import extra
 from insignia_model.screen import ScreenStream, concatenated
@@ -25,7 +25,9 @@ from insignia_model.screen import ScreenStream, concatenated
 @click.command(short_help="Groups of every signature of a library, to a file.")
 @click.argument("library", nargs=-1, required=True, type=click.Path(path_type=Path))
 @options.source
+@options.reading
 @options.conditions
+@options.strict
 @click.option(
     "--group-by", multiple=True, default=["study"], show_default=True, metavar="FIELD", help="As for search."
 )
@@ -41,7 +43,7 @@ from insignia_model.screen import ScreenStream, concatenated
     help="FILE.parquet, FILE.csv or FILE.tsv. Until it is complete, FILE.parts holds what is done.",
 )
 def screen(**given: Any) -> None:
-    r"""Search every signature of LIBRARY (GMT files): one row per signature and group.
+    r"""Search every signature of LIBRARY (files of signatures): one row per signature and group.
 
     A signature that cannot be searched has one row with the reason. What was interrupted goes on where it
     stopped when the same command runs again.
@@ -57,16 +59,17 @@ def screen(**given: Any) -> None:
         hits=None if given["means_only"] else given["hits"] or "percentile:95",
         aggregate=given["aggregate"],
         min_cells=given["min_cells"],
+        strict=given["strict"],
     )
     out: Path = given["out"]
     write = _writer(out)
-    library = _library(given["library"])
+    library = _library(options.read_library(given["library"], given))
     with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
         revision = backend.info().revision
         asked = f"{given['atlas']}|{given['server']}|{revision}|{request}|{_digest(library)}"
         parts = Parts(out.with_name(out.name + ".parts"), hashlib.sha256(asked.encode()).hexdigest())
         if len(library) > parts.n_done:
-            stream = backend.run_screen(request, itertools.islice(library.values(), parts.n_done, None))
+            stream = backend.run_screen(request, itertools.islice(library, parts.n_done, None))
             _run(stream, parts, len(library))
     table = concatenated(parts.tables())
     with new_file(out) as file:
@@ -101,21 +104,17 @@ def _run(stream: ScreenStream, parts: Parts, n_signatures: int) -> None:
         stream.close()
 
 
-def _library(paths: Iterable[Path]) -> dict[str, Signature]:
-    """Signatures of all files by name."""
-    library: dict[str, Signature] = {}
-    for path in paths:
-        for name, signature in read_gmt(path).items():
-            if name in library:
-                raise InvalidArgument("LIBRARY", f"{path}: there is a signature {name!r} before already")
-            library[name] = signature
-    return library
+def _library(sets: Signatures) -> list[Signature | SkippedSignature]:
+    """Signatures in order, then those that are none."""
+    skipped = [SkippedSignature(name, reason) for name, reason in sets.rejected.items()]
+    return [*sets.values(), *skipped]
 
 
-def _digest(library: dict[str, Signature]) -> str:
+def _digest(library: Iterable[Signature | SkippedSignature]) -> str:
     digest = hashlib.sha256()
-    for name, signature in library.items():
-        digest.update(json.dumps([name, dict(signature.weights)]).encode())
+    for item in library:
+        content = item.reason if isinstance(item, SkippedSignature) else dict(item.weights)
+        digest.update(json.dumps([item.name, content]).encode())
     return digest.hexdigest()
 
 

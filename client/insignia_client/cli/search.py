@@ -100,7 +100,7 @@ def search(**given: Any) -> None:
 
 def _request(given: dict[str, Any]) -> SearchRequest:
     return SearchRequest.of(
-        options.read_signature(given["genes"], given["gmt"], given["name"]),
+        options.read_signature(given),
         k=given["k"],
         where=given["where"],
         group_by=options.field_names(given["group_by"]),
@@ -149,6 +149,7 @@ def summary_text(result: SearchResult) -> str:
         f"{result.signature}: {result.n_hits:,} of {result.n_cells:,} cells are hits "
         f"({result.hits}: {cutoff})\n{genes_text(result.genes)}; {result.aggregate} score, "
         f"engine {result.engine}, {result.elapsed_ms:.1f} ms\n{inexact_text(result.genes)}"
+        + (f"Note: {result.direction_note}\n" if result.direction_note else "")
     )
 
 

@@ -97,6 +97,8 @@ def search(
         signature=request.signature.name,
         min_cells=request.min_cells,
         test_table=tests,
+        unsigned_atlas=not any(study.signed for study in snapshot.studies),
+        negative_weights=request.signature.has_negative,
     )
 
 

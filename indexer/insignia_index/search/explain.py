@@ -53,7 +53,7 @@ def explain(
     """
     started = time.perf_counter()
     snapshot, value_bits = session.snapshot, session.value_bits
-    query = plan_query(snapshot, request.signature, request.aggregate)
+    query = plan_query(snapshot, request.signature, request.aggregate, request.strict)
     grouping = session.grouping(request, query)
     present = PresentGroups.of(grouping)
     if max_rows is not None:

@@ -86,7 +86,8 @@ class Screening:
         if isinstance(item, SkippedSignature):
             return item.reason
         try:
-            return plan_query(self._session.snapshot, item, self._request.aggregate)
+            request = self._request
+            return plan_query(self._session.snapshot, item, request.aggregate, request.strict)
         except RequestError as error:
             return str(error)
 

@@ -359,6 +359,7 @@ class SearchResponse(google.protobuf.message.Message):
     GROUPS_FIELD_NUMBER: builtins.int
     SAMPLES_FIELD_NUMBER: builtins.int
     TESTS_FIELD_NUMBER: builtins.int
+    UNSIGNED_ATLAS_FIELD_NUMBER: builtins.int
     engine: builtins.str
     """"sparse": exact."""
     aggregate: Global___Aggregate.ValueType
@@ -371,6 +372,8 @@ class SearchResponse(google.protobuf.message.Message):
     """The score that a hit exceeds; absent if no cell passes the filter."""
     elapsed_ms: builtins.float
     """Milliseconds in the engine."""
+    unsigned_atlas: builtins.bool
+    """No attribution of the atlas is negative: negative weights lower the score, but tell no direction."""
     @property
     def genes(self) -> Global___GeneReport: ...
     @property
@@ -417,9 +420,10 @@ class SearchResponse(google.protobuf.message.Message):
         groups: Global___Table | None = ...,
         samples: Global___Table | None = ...,
         tests: Global___Table | None = ...,
+        unsigned_atlas: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_cutoff", b"_cutoff", "cells", b"cells", "cutoff", b"cutoff", "genes", b"genes", "groups", b"groups", "samples", b"samples", "tests", b"tests"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cutoff", b"_cutoff", "aggregate", b"aggregate", "cells", b"cells", "cutoff", b"cutoff", "elapsed_ms", b"elapsed_ms", "engine", b"engine", "genes", b"genes", "group_by", b"group_by", "groups", b"groups", "hits", b"hits", "n_cells", b"n_cells", "n_hits", b"n_hits", "samples", b"samples", "tests", b"tests"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_cutoff", b"_cutoff", "aggregate", b"aggregate", "cells", b"cells", "cutoff", b"cutoff", "elapsed_ms", b"elapsed_ms", "engine", b"engine", "genes", b"genes", "group_by", b"group_by", "groups", b"groups", "hits", b"hits", "n_cells", b"n_cells", "n_hits", b"n_hits", "samples", b"samples", "tests", b"tests", "unsigned_atlas", b"unsigned_atlas"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_cutoff", b"_cutoff"]) -> typing.Literal["cutoff"] | None: ...
 
 Global___SearchResponse: typing_extensions.TypeAlias = SearchResponse
@@ -438,6 +442,7 @@ class ExplainRequest(google.protobuf.message.Message):
     AGGREGATE_FIELD_NUMBER: builtins.int
     MIN_CELLS_FIELD_NUMBER: builtins.int
     MIN_COVERAGE_FIELD_NUMBER: builtins.int
+    STRICT_GENES_FIELD_NUMBER: builtins.int
     k: builtins.int
     """How many best cells to explain. Default 20; 0: none. The server limits k times the number of genes."""
     aggregate: Global___Aggregate.ValueType
@@ -446,6 +451,8 @@ class ExplainRequest(google.protobuf.message.Message):
     """Groups with fewer cells are not ranked. Default 10."""
     min_coverage: builtins.float
     """Studies that measured a smaller share (0-1) of the resolved genes are left out. Default 0."""
+    strict_genes: builtins.bool
+    """Names that are no exact symbols of the vocabulary are an error (INEXACT_GENES)."""
     @property
     def signature(self) -> Global___Signature:
         """Required."""
@@ -473,9 +480,10 @@ class ExplainRequest(google.protobuf.message.Message):
         aggregate: Global___Aggregate.ValueType = ...,
         min_cells: builtins.int | None = ...,
         min_coverage: builtins.float = ...,
+        strict_genes: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_k", b"_k", "_min_cells", b"_min_cells", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "signature", b"signature"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_k", b"_k", "_min_cells", b"_min_cells", "aggregate", b"aggregate", "group_by", b"group_by", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "min_coverage", b"min_coverage", "signature", b"signature", "where", b"where"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_k", b"_k", "_min_cells", b"_min_cells", "aggregate", b"aggregate", "group_by", b"group_by", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "min_coverage", b"min_coverage", "signature", b"signature", "strict_genes", b"strict_genes", "where", b"where"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_k", b"_k"]) -> typing.Literal["k"] | None: ...
     @typing.overload
@@ -964,12 +972,15 @@ class ScreenQuestion(google.protobuf.message.Message):
     MEANS_ONLY_FIELD_NUMBER: builtins.int
     AGGREGATE_FIELD_NUMBER: builtins.int
     MIN_CELLS_FIELD_NUMBER: builtins.int
+    STRICT_GENES_FIELD_NUMBER: builtins.int
     means_only: builtins.bool
     """Mean scores alone: no hits, and `hits` must be absent."""
     aggregate: Global___Aggregate.ValueType
     """Default: mean."""
     min_cells: builtins.int
     """Samples with fewer cells (of the filter, in the group) are no replicate. Default 10."""
+    strict_genes: builtins.bool
+    """A signature with a name that is no exact symbol of the vocabulary is skipped."""
     @property
     def where(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Condition]:
         """Default: all cells."""
@@ -991,9 +1002,10 @@ class ScreenQuestion(google.protobuf.message.Message):
         means_only: builtins.bool = ...,
         aggregate: Global___Aggregate.ValueType = ...,
         min_cells: builtins.int | None = ...,
+        strict_genes: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_min_cells", b"_min_cells", "hits", b"hits", "min_cells", b"min_cells"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_min_cells", b"_min_cells", "aggregate", b"aggregate", "group_by", b"group_by", "hits", b"hits", "means_only", b"means_only", "min_cells", b"min_cells", "where", b"where"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_min_cells", b"_min_cells", "aggregate", b"aggregate", "group_by", b"group_by", "hits", b"hits", "means_only", b"means_only", "min_cells", b"min_cells", "strict_genes", b"strict_genes", "where", b"where"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_min_cells", b"_min_cells"]) -> typing.Literal["min_cells"] | None: ...
 
 Global___ScreenQuestion: typing_extensions.TypeAlias = ScreenQuestion

@@ -1,9 +1,7 @@
-"""Figures of results; needs the extra ``plot``."""
+"""Hit fraction per sample by group."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,17 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from insignia_model.errors import InvalidArgument
-from insignia_model.optional import extra
+from insignia_model.plot.style import BOX, INK, REFERENCE, axes, counted, finished, group_name, lighten
 from insignia_model.result import SearchResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BOX = "#c9d7e8"
-INK = "#27496d"
-REFERENCE = "#b5482f"
-GREY = "#666666"
 HALF_BOX = 0.33
 LEAST_FOR_A_BOX = 3  # the quartiles of two samples say nothing
 GOLDEN = 0.6180339887  # its multiples, modulo 1, spread points evenly: a jitter that is the same every time
@@ -58,16 +52,10 @@ def sample_hit_fractions(
         raise InvalidArgument("max_groups", f"{max_groups} is below 1")
     groups, n_without = replicated_groups(result)
     drawn = groups[:max_groups]
-    if ax is None:
-        with extra("plot", "a plot"):
-            figure, ax = _new_figure(drawn)
-    else:
-        figure = ax.get_figure(root=True)  # type: ignore[assignment]
+    figure, ax = axes(ax, 8, 1.5 + 0.24 * max(len(drawn), 2))  # inches: a line of text per group
     _draw(ax, drawn)
     _label(ax, result, drawn, _left_out(len(groups) - len(drawn), n_without, result.min_cells))
-    if path is not None:
-        _write(figure, Path(path))
-    return figure
+    return finished(figure, path)
 
 
 def replicated_groups(result: SearchResult) -> tuple[list[Group], int]:
@@ -78,34 +66,13 @@ def replicated_groups(result: SearchResult) -> tuple[list[Group], int]:
         fractions = samples.setdefault(tuple(row[field] for field in result.group_by), [])
         if row["n_cells"] >= result.min_cells:
             fractions.append(row["hit_fraction"])
-    groups = [Group(_name(values), np.array(f)) for values, f in samples.items() if f]
+    groups = [Group(group_name(values), np.array(f)) for values, f in samples.items() if f]
     if not groups:
         raise InvalidArgument(
             "min_cells", f"no sample has {result.min_cells} cells or more, so that there is nothing to draw"
         )
     groups.sort(key=lambda group: (-group.median, -float(group.fractions.mean()), group.name))
     return groups, len(samples) - len(groups)
-
-
-def _name(values: Sequence[Any]) -> str:
-    text = " · ".join("missing" if value is None else str(value) for value in values) or "all cells"
-    return text if len(text) <= 60 else text[:59] + "…"
-
-
-def _new_figure(groups: list[Group]) -> tuple[Figure, Axes]:
-    from matplotlib.figure import Figure
-
-    class NotebookFigure(Figure):
-        """Figure that a notebook shows without pyplot's global state."""
-
-        def _repr_png_(self) -> bytes:
-            file = io.BytesIO()
-            self.savefig(file, format="png", dpi=120, bbox_inches="tight")
-            return file.getvalue()
-
-    height = 1.5 + 0.24 * max(len(groups), 2)  # inches: a line of text per group
-    figure = NotebookFigure(figsize=(8, height), layout="constrained")
-    return figure, figure.add_subplot()
 
 
 def _draw(ax: Axes, groups: list[Group]) -> None:
@@ -166,28 +133,13 @@ def _label(ax: Axes, result: SearchResult, groups: list[Group], left_out: str) -
         f"hits in each sample, % of its cells (hits: {result.hits})" + (f"\n{left_out}" if left_out else "")
     )
     ax.set_title(result.signature, loc="left", fontweight="bold", fontsize=11, pad=18, parse_math=False)
-    ax.grid(axis="x", color="#e6e6e6", linewidth=0.7)
-    ax.set_axisbelow(True)
-    ax.tick_params(axis="y", length=0)
-    for side in ("top", "right", "left"):
-        ax.spines[side].set_visible(False)
+    lighten(ax)
 
 
 def _left_out(n_lower: int, n_without: int, min_cells: int) -> str:
     notes = []
     if n_lower:
-        notes.append(f"{_groups(n_lower)} of lower median")
+        notes.append(f"{counted(n_lower, 'group')} of lower median")
     if n_without:
-        notes.append(f"{_groups(n_without)} without a sample of {min_cells} cells")
+        notes.append(f"{counted(n_without, 'group')} without a sample of {min_cells} cells")
     return "not shown: " + ", ".join(notes) if notes else ""
-
-
-def _groups(n: int) -> str:
-    return f"{n} group" + ("" if n == 1 else "s")
-
-
-def _write(figure: Figure, path: Path) -> None:
-    known = figure.canvas.get_supported_filetypes()
-    if path.suffix[1:].lower() not in known:
-        raise InvalidArgument("path", f"{path} must end in one of .{', .'.join(sorted(known))}")
-    figure.savefig(path, dpi=160, bbox_inches="tight")
