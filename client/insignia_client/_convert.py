@@ -64,6 +64,7 @@ def search_request(request: SearchRequest) -> pb.SearchRequest:
         quantiles=request.quantiles,
         min_cells=request.min_cells,
         min_coverage=request.min_coverage,
+        null=request.null,
     )
 
 

@@ -80,6 +80,7 @@ class AsyncClient:
         quantiles: bool = False,
         min_cells: int = 10,
         min_coverage: float = 0.0,
+        null: bool = False,
         timeout_s: float | None = None,
     ) -> SearchResult:
         """Best ``k`` cells, and hit statistics of every group; see `Client.search`."""
@@ -93,6 +94,7 @@ class AsyncClient:
             quantiles=quantiles,
             min_cells=min_cells,
             min_coverage=min_coverage,
+            null=null,
         )
         return await self.run(request, timeout_s=timeout_s)
 

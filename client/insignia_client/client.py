@@ -87,6 +87,7 @@ class Client:
         quantiles: bool = False,
         min_cells: int = 10,
         min_coverage: float = 0.0,
+        null: bool = False,
         timeout_s: float | None = None,
     ) -> SearchResult:
         """Best ``k`` cells, and hit statistics of every group over all cells that pass ``where``.
@@ -105,6 +106,7 @@ class Client:
             quantiles=quantiles,
             min_cells=min_cells,
             min_coverage=min_coverage,
+            null=null,
         )
         return self.run(request, timeout_s=timeout_s)
 

@@ -129,6 +129,7 @@ class Atlas:
         quantiles: bool = False,
         min_cells: int = 10,
         min_coverage: float = 0.0,
+        null: bool = False,
     ) -> SearchResult:
         """Best ``k`` cells and the hit statistics of every group; see `SearchRequest`."""
         return self.run(
@@ -142,6 +143,7 @@ class Atlas:
                 quantiles=quantiles,
                 min_cells=min_cells,
                 min_coverage=min_coverage,
+                null=null,
             )
         )
 

@@ -37,7 +37,8 @@ class SearchRequest:
 
     ``min_cells``: samples with fewer cells (of the filter, in the group) are no replicate.
     ``min_coverage``: studies that measured a smaller share of the resolved genes are left out.
-    ``quantiles`` adds median and p90 of the scores per group.
+    ``quantiles`` adds median and p90 of the scores per group. ``null``: the groups' mean scores are compared with
+    those of random signatures, which needs groups and a filter made of the atlas's pseudobulk units.
     """
 
     signature: Signature
@@ -49,6 +50,7 @@ class SearchRequest:
     quantiles: bool = False
     min_cells: int = 10
     min_coverage: float = 0.0
+    null: bool = False
 
     def __post_init__(self) -> None:
         if self.k < 0:
@@ -75,6 +77,7 @@ class SearchRequest:
         quantiles: bool = False,
         min_cells: int = 10,
         min_coverage: float = 0.0,
+        null: bool = False,
     ) -> SearchRequest:
         """Request from what a person types: see `Signature.of`, `conditions` and `HitRule.parse`."""
         return cls(
@@ -87,6 +90,7 @@ class SearchRequest:
             quantiles=quantiles,
             min_cells=min_cells,
             min_coverage=min_coverage,
+            null=null,
         )
 
 

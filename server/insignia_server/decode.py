@@ -54,6 +54,7 @@ def search_request(message: pb.SearchRequest, config: ServerConfig) -> SearchReq
         quantiles=message.quantiles,
         min_cells=message.min_cells if message.HasField("min_cells") else DEFAULT_MIN_CELLS,
         min_coverage=message.min_coverage,
+        null=message.null,
     )
 
 

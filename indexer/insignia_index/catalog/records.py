@@ -28,12 +28,14 @@ class AtlasRecord:
     """The atlas as a whole. ``next_shard`` numbers shards, so that no directory name is used twice.
 
     ``digest``: of the vocabulary and of all study records, see `catalog_digest`.
+    ``pseudobulk``: fields whose values make the units of the pseudobulk sums; empty: none are kept.
     """
 
     revision: int
     value_dtype: str
     next_shard: int = 1
     digest: str = ""
+    pseudobulk: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """As stored under ``atlas``: digest of the JSON, then the JSON."""
@@ -47,8 +49,10 @@ class AtlasRecord:
         if bytes_digest(body).encode() != stored:
             raise AtlasCorrupt(path, "its atlas record does not match its checksum")
         try:
-            record = cls(**json.loads(body))
-        except (ValueError, TypeError) as error:
+            data = json.loads(body)
+            data["pseudobulk"] = tuple(map(str, data.get("pseudobulk", ())))
+            record = cls(**data)
+        except (ValueError, TypeError, AttributeError) as error:
             raise AtlasCorrupt(path, f"its atlas record cannot be read ({error})") from error
         if record.value_dtype not in VALUE_BITS:
             raise AtlasCorrupt(path, f"its values are {record.value_dtype!r}, which nobody writes")

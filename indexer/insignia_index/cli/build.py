@@ -57,24 +57,40 @@ def _inputs(command: C) -> C:
     type=click.Choice(["float16", "float32"]),
     help="How attributions are stored; float32 is exact and takes twice the space. Fixed for good. [float16]",
 )
-def build(atlas: Path, value_dtype: str | None, **options: Any) -> None:
+@click.option(
+    "--pseudobulk",
+    metavar="FIELD[,FIELD]",
+    help="Keep sums of attributions by these fields (and study), for --null and screens; 'none': keep none. "
+    "Fixed for good. [sample,cell_type]",
+)
+def build(atlas: Path, value_dtype: str | None, pseudobulk: str | None, **options: Any) -> None:
     """Build an atlas from attribution files (.h5ad, .zarr, .npz).
 
     If the atlas is there, studies that it lacks are added and unchanged ones left alone. Either all files
     are published, as one revision, or nothing is.
     """
-    _run(atlas, create=True, value_dtype=value_dtype, **options)
+    fields = None if pseudobulk is None else [name.strip() for name in pseudobulk.split(",") if name.strip()]
+    if fields == ["none"]:
+        fields = []
+    _run(atlas, create=True, value_dtype=value_dtype, pseudobulk=fields, **options)
 
 
 @click.command()
 @_inputs
 def add(atlas: Path, **options: Any) -> None:
     """Add studies to an atlas; it can be open, and served, meanwhile."""
-    _run(atlas, create=False, value_dtype=None, **options)
+    _run(atlas, create=False, value_dtype=None, pseudobulk=None, **options)
 
 
 def _run(
-    atlas: Path, *, create: bool, value_dtype: str | None, files: tuple[Path, ...], replace: bool, **how: Any
+    atlas: Path,
+    *,
+    create: bool,
+    value_dtype: str | None,
+    pseudobulk: list[str] | None,
+    files: tuple[Path, ...],
+    replace: bool,
+    **how: Any,
 ) -> None:
     # pandas and scipy, which --help does not need
     from insignia_index.build.build import build_atlas
@@ -83,7 +99,13 @@ def _run(
 
     inputs = [InputFile(path, **how) for path in files]
     report = build_atlas(
-        atlas, inputs, value_dtype=value_dtype, create=create, replace=replace, progress=BarProgress()
+        atlas,
+        inputs,
+        value_dtype=value_dtype,
+        pseudobulk=pseudobulk,
+        create=create,
+        replace=replace,
+        progress=BarProgress(),
     )
     click.echo(_summary(atlas, report))
 

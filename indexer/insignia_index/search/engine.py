@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,9 @@ from insignia_index.snapshot import Snapshot
 from insignia_model.request import SearchRequest
 from insignia_model.result import ScoreChunk, ScoreStream, SearchResult
 
+if TYPE_CHECKING:
+    from insignia_index.null.answer import Nulls
+
 NAME = "sparse"
 
 
@@ -35,6 +39,18 @@ class Session:
     genes: GeneCache
     buffers: Buffers
     threads: Threads
+    _nulls: list[Nulls] = field(default_factory=list)
+    _nulls_lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def nulls(self) -> Nulls:
+        """Pseudobulk and nulls of the snapshot; raises `NoPseudobulk`."""
+        with self._nulls_lock:
+            if not self._nulls:
+                from insignia_index.null.answer import Nulls  # scipy, which other searches do not need
+
+                self._nulls.append(Nulls(self.snapshot))
+            return self._nulls[0]
 
     @property
     def value_bits(self) -> int:
@@ -73,6 +89,11 @@ def search(
     session.buffers.give("scores", scores)
     cells = cell_table(snapshot, *places(snapshot, selection.top_rows), selection.top_scores)
     groups = units.group_table(quantiles)
+    if request.null:
+        from insignia_index.null.answer import with_null
+
+        null = session.nulls.columns(query, grouping, request.group_by, request.where, cancel)
+        groups = with_null(groups, units.groups[0], null)
     samples = units.sample_table()
     return SearchResult(
         engine=NAME,

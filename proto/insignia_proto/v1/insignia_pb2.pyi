@@ -213,6 +213,7 @@ class SearchRequest(google.protobuf.message.Message):
     QUANTILES_FIELD_NUMBER: builtins.int
     MIN_CELLS_FIELD_NUMBER: builtins.int
     MIN_COVERAGE_FIELD_NUMBER: builtins.int
+    NULL_FIELD_NUMBER: builtins.int
     k: builtins.int
     """How many best cells to return. Default 100; 0 returns none. The server has an upper limit."""
     aggregate: Global___Aggregate.ValueType
@@ -223,6 +224,10 @@ class SearchRequest(google.protobuf.message.Message):
     """Samples with fewer cells (of the filter, in the group) are no replicate. Default 10."""
     min_coverage: builtins.float
     """Studies that measured a smaller share (0-1) of the resolved genes are left out. Default 0."""
+    null: builtins.bool
+    """Also compare the mean score of every group with that of random signatures, matched gene by gene on detection
+    and mean attribution. Groups and filter must be made of the units by which the atlas keeps sums.
+    """
     @property
     def signature(self) -> Global___Signature:
         """Required."""
@@ -251,9 +256,10 @@ class SearchRequest(google.protobuf.message.Message):
         quantiles: builtins.bool = ...,
         min_cells: builtins.int | None = ...,
         min_coverage: builtins.float = ...,
+        null: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_k", b"_k", "_min_cells", b"_min_cells", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "signature", b"signature"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_k", b"_k", "_min_cells", b"_min_cells", "aggregate", b"aggregate", "group_by", b"group_by", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "min_coverage", b"min_coverage", "quantiles", b"quantiles", "signature", b"signature", "where", b"where"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_k", b"_k", "_min_cells", b"_min_cells", "aggregate", b"aggregate", "group_by", b"group_by", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "min_coverage", b"min_coverage", "null", b"null", "quantiles", b"quantiles", "signature", b"signature", "where", b"where"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_k", b"_k"]) -> typing.Literal["k"] | None: ...
     @typing.overload
@@ -302,7 +308,8 @@ class SearchResponse(google.protobuf.message.Message):
     @property
     def groups(self) -> Global___Table:
         """The group_by fields, n_cells, n_hits, hit_fraction, mean, sd, max, [median, p90,] n_samples,
-        sample_hit_fraction_mean, sample_hit_fraction_median, n_genes_measured.
+        sample_hit_fraction_mean, sample_hit_fraction_median, n_genes_measured
+        [, null_mean, null_sd, null_z, null_p (upper tail), null_fdr (Benjamini-Hochberg, over the groups)].
         """
 
     @property
