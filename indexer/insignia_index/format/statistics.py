@@ -12,7 +12,7 @@ from insignia_index.format.files import ShardFiles, bytes_digest
 from insignia_index.format.layout import n_words
 from insignia_model.errors import AtlasCorrupt
 
-_NAME = "genes.bin"
+STATISTICS = "genes.bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,12 @@ class Statistics:
 
 def read_statistics(directory: Path, files: ShardFiles, n_genes: int) -> Statistics:
     """Statistics of a shard written with ``n_genes`` genes in the vocabulary; raises `AtlasCorrupt`."""
-    path = directory / _NAME
+    path = directory / STATISTICS
     try:
         raw = path.read_bytes()
     except FileNotFoundError as error:
         raise AtlasCorrupt(path, "it is missing") from error
-    if bytes_digest(raw) != files.digests.get(_NAME):
+    if bytes_digest(raw) != files.digests.get(STATISTICS):
         raise AtlasCorrupt(path, "it does not match the catalog's checksum")
     at = 8 * n_words(n_genes)
     genes = np.flatnonzero(np.unpackbits(np.frombuffer(raw[:at], np.uint8), bitorder="little"))

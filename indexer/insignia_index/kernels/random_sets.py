@@ -1,4 +1,4 @@
-"""Scores of random signatures: every gene replaced by one drawn, without replacement, from its bin."""
+"""Bins of genes: their moments, and scores of random signatures drawn from them."""
 
 from __future__ import annotations
 
@@ -19,30 +19,53 @@ def _mixed(state):
 
 
 @njit(nogil=True, cache=True)
-def random_scores(by_gene, columns, pool, starts, sizes, bins, weights, seed, out):
-    """Write weighted sums under random genes to ``out`` float64 (n_draws, n_columns).
+def bin_moments(by_gene, order, starts, sizes, mean, variance, cubes):
+    """Write the moments of every bin's genes, float64 (n_bins, n_groups); those are zero before.
 
-    ``by_gene`` float64 (n_genes, n_groups), of which ``columns`` int64 are wanted. ``pool`` int64 (n_genes,):
-    genes by bin; it is shuffled within bins. ``starts``, ``sizes`` int64 (n_bins,). ``bins`` int64 (n,)
-    ascending and ``weights`` float64 (n,): of the signature's genes. ``seed`` uint64. The same arguments
-    give the same draws, and more of them begin with the fewer.
+    Mean, variance (divided by genes - 1; 0 for one gene) and sum of third powers around the mean, of
+    ``by_gene`` float64 (n_genes, n_groups); ``order`` int64 (n_genes,): genes by bin, of ``sizes`` from ``starts``.
     """
-    n = len(bins)
+    n_groups = by_gene.shape[1]
+    for b in range(len(starts)):
+        genes = order[starts[b] : starts[b] + sizes[b]]
+        for gene in genes:
+            for c in range(n_groups):
+                mean[b, c] += by_gene[gene, c]
+        for c in range(n_groups):
+            mean[b, c] /= sizes[b]
+        for gene in genes:
+            for c in range(n_groups):
+                off = by_gene[gene, c] - mean[b, c]
+                variance[b, c] += off * off
+                cubes[b, c] += off * off * off
+        for c in range(n_groups):
+            variance[b, c] /= max(sizes[b] - 1, 1)
+
+
+@njit(nogil=True, cache=True)
+def random_scores(values, starts, sizes, weights, seed, out):
+    """Write weighted sums under random genes to ``out`` float64 (n_draws, n_groups).
+
+    ``values`` float64 (n_pool, n_groups): of the genes that may be drawn, bin by bin. Gene i of the signature has
+    the weight ``weights[i]`` and comes from the ``sizes[i]`` rows from ``starts[i]``; genes of a bin stand side by
+    side, and no row is drawn twice. The same ``seed`` uint64 gives the same draws, and more of them begin with
+    the fewer.
+    """
+    pool = np.arange(len(values))
     state = seed
+    taken = 0
     for draw in range(len(out)):
-        for c in range(len(columns)):
-            out[draw, c] = 0.0
-        taken = 0
-        for i in range(n):
-            taken = taken + 1 if i > 0 and bins[i] == bins[i - 1] else 0
+        out[draw] = 0.0
+        for i in range(len(weights)):
+            taken = taken + 1 if i > 0 and starts[i] == starts[i - 1] else 0
             state += _STEP
-            left = np.uint64(sizes[bins[i]] - taken)
+            left = np.uint64(sizes[i] - taken)
             # 32 random bits times the number of genes left: off by less than genes / 2**32
-            at = starts[bins[i]] + taken
+            at = starts[i] + taken
             pick = at + np.int64(((_mixed(state) >> np.uint64(32)) * left) >> np.uint64(32))
-            gene = pool[pick]
+            row = pool[pick]
             pool[pick] = pool[at]
-            pool[at] = gene
-            row, weight = by_gene[gene], weights[i]
-            for c in range(len(columns)):
-                out[draw, c] += weight * row[columns[c]]
+            pool[at] = row
+            weight = weights[i]
+            for c in range(out.shape[1]):
+                out[draw, c] += weight * values[row, c]

@@ -41,7 +41,7 @@ class Nulls:
     @cached_property
     def bins(self) -> Bins:
         """Which genes stand for one another."""
-        return snapshot_bins(self._snapshot)
+        return snapshot_bins(self._snapshot, self.pseudobulk)
 
     def group_nulls(
         self,

@@ -21,7 +21,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from insignia_index.format.statistics import read_statistics
+from insignia_index.null.pseudobulk import Pseudobulk
 from insignia_index.snapshot import Snapshot
 
 Floats = npt.NDArray[np.float64]
@@ -52,6 +52,11 @@ class Bins:
         """Where each bin begins in ``order``, int64 (n_bins,)."""
         return np.cumsum(self.sizes) - self.sizes
 
+    def genes(self, number: int) -> Ints:
+        """Genes of a bin, ascending."""
+        start = self.starts[number]
+        return self.order[start : start + self.sizes[number]]
+
 
 def match_genes(detection: Floats, mean: Floats, kind: Ints) -> Bins:
     """Bins of genes by detection rate, mean attribution (n_genes,) and ``kind`` (which are never mixed)."""
@@ -74,19 +79,13 @@ def match_genes(detection: Floats, mean: Floats, kind: Ints) -> Bins:
     return Bins(of_gene)
 
 
-def snapshot_bins(snapshot: Snapshot) -> Bins:
+def snapshot_bins(snapshot: Snapshot, pseudobulk: Pseudobulk) -> Bins:
     """Bins of the genes of a snapshot, by the statistics that its shards keep."""
-    n_genes = len(snapshot.genes)
-    detecting, total = np.zeros(n_genes), np.zeros(n_genes)
-    for study, shard in zip(snapshot.studies, snapshot.shards, strict=True):
-        found = read_statistics(shard.directory, study.files, shard.n_genes)
-        detecting[found.genes] += found.n_cells
-        total[found.genes] += found.total
+    detecting, total = pseudobulk.gene_totals()
     sets, set_of_study = snapshot.measured_sets
     n_cells = np.array([study.n_cells for study in snapshot.studies], np.float64)
-    cells = np.bincount(set_of_study, n_cells, len(sets)) @ sets if len(sets) else np.zeros(n_genes)
-    cells = np.maximum(cells, 1)
-    return match_genes(detecting / cells, total / cells, _kinds(sets, n_genes))
+    cells = np.maximum(np.bincount(set_of_study, n_cells, len(sets)) @ sets, 1)
+    return match_genes(detecting / cells, total / cells, _kinds(sets, len(snapshot.genes)))
 
 
 def _kinds(sets: npt.NDArray[np.bool_], n_genes: int) -> Ints:

@@ -32,15 +32,13 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from insignia_index.kernels.random_sets import random_scores
+from insignia_index.kernels.random_sets import bin_moments, random_scores
 from insignia_index.null.bins import Bins
 from insignia_index.null.tail import pearson3_upper_tail, sampled_upper_tail
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-#: Groups whose moments are worked out at a time: memory for four copies of (n_genes, so many).
-_GROUPS_AT_ONCE = 64
 #: Groups of a signature that are drawn for at a time: 10,000 draws of them take 40 MB.
 _COLUMNS_AT_ONCE = 512
 
@@ -90,31 +88,20 @@ class GroupNull:
         n_bins = len(bins.sizes)
         #: of each bin and group, float64 (n_bins, n_groups): mean, variance (of a sample), third central sum
         self._mean, self._variance, self._cubes = (np.zeros((n_bins, n_groups)) for _ in range(3))
-        if n_bins:
-            for first in range(0, n_groups, _GROUPS_AT_ONCE):
-                self._describe(slice(first, first + _GROUPS_AT_ONCE))
+        bin_moments(
+            self.by_gene, bins.order, bins.starts, bins.sizes, self._mean, self._variance, self._cubes
+        )
 
     @property
     def size_bytes(self) -> int:
         """Memory held."""
         return self.by_gene.nbytes + 3 * self._mean.nbytes
 
-    def _describe(self, groups: slice) -> None:
-        sizes, starts = self.bins.sizes[:, None], self.bins.starts
-        values = self.by_gene[self.bins.order, groups]
-        mean = np.add.reduceat(values, starts) / sizes
-        values -= np.repeat(mean, self.bins.sizes, axis=0)
-        squares = values * values
-        self._mean[:, groups] = mean
-        self._variance[:, groups] = np.add.reduceat(squares, starts) / np.maximum(sizes - 1, 1)
-        squares *= values
-        self._cubes[:, groups] = np.add.reduceat(squares, starts)
-
     def test(
         self,
         weights: Any,
         divisors: npt.ArrayLike = 1.0,
-        refinement: Refinement | None = QUICK,
+        refinement: Refinement | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> NullTest:
         """Test every signature in every group.
@@ -170,10 +157,10 @@ class GroupNull:
         small = np.flatnonzero(p < how.below)
         if not len(small):
             return
-        draws = _Draws(self, genes, weights)
         n_draws = min(how.n_draws, int(how.most_terms // (len(genes) * len(small))))
         if n_draws < FIRST:
             return
+        draws = _Draws(self, genes, weights)
         for part in np.array_split(small, -(-len(small) // _COLUMNS_AT_ONCE)):
             found = draws.scores(part, FIRST)
             tolerance = 1e-12 * (np.abs(total[part]) + sd[part])
@@ -189,20 +176,22 @@ class _Draws:
 
     def __init__(self, null: GroupNull, genes: Ints, weights: Floats) -> None:
         self._null = null
-        bins = null.bins.of_gene[genes]
-        order = np.lexsort((genes, bins))
-        self._bins, self._weights = bins[order].astype(np.int64), weights[order].astype(np.float64)
+        of_gene, sizes = null.bins.of_gene[genes], null.bins.sizes
+        order = np.lexsort((genes, of_gene))
+        self._weights = weights[order].astype(np.float64)
+        bins, where = np.unique(of_gene[order], return_inverse=True)
+        starts = np.cumsum(sizes[bins]) - sizes[bins]
+        self._starts, self._sizes = starts[where], sizes[bins][where]
+        #: genes that may be drawn, bin by bin
+        self._pool = np.concatenate([null.bins.genes(b) for b in bins.tolist()])
         key = genes[order].astype("<i8").tobytes() + self._weights.astype("<f8").tobytes()
         self._seed = np.uint64(xxhash.xxh3_64_intdigest(key))
 
     def scores(self, groups: Ints, n_draws: int) -> Floats:
         """Weighted sums in the groups under the first ``n_draws`` random signatures."""
-        bins = self._null.bins
+        values = self._null.by_gene[self._pool[:, None], groups]
         out = np.empty((n_draws, len(groups)))
-        random_scores(
-            self._null.by_gene, groups, bins.order.copy(), bins.starts, bins.sizes,
-            self._bins, self._weights, self._seed, out,
-        )  # fmt: skip
+        random_scores(values, self._starts, self._sizes, self._weights, self._seed, out)
         return out
 
 
