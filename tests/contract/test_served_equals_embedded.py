@@ -9,6 +9,7 @@ from insignia_model import Table
 from insignia_model.errors import (
     CellNotFound,
     FieldNotComparable,
+    GroupsNotWhole,
     InvalidArgument,
     NoGeneResolved,
     StudyNotFound,
@@ -25,6 +26,8 @@ QUESTIONS = {
     "samples of conditions": {"group_by": ("condition", "sample"), "k": 7},
     "one group of all": {"group_by": ()},
     "quantiles": {"group_by": ("cell_type",), "quantiles": True, "min_cells": 1},
+    "null": {"group_by": ("sample", "cell_type"), "null": True, "where": {"tissue": "blood"}},
+    "null of a sum": {"group_by": (), "null": True, "aggregate": "sum"},
     "sum, z-score": {"aggregate": "sum", "hits": "zscore:1.5"},
     "top": {"hits": "top:50", "k": 60},
     "value": {"hits": "value:0.5"},
@@ -92,6 +95,10 @@ def test_what_the_atlas_holds_is_the_same(atlas, client):
         (StudyNotFound, lambda a: a.cells([("no study", "x")])),
         (CellNotFound, lambda a: a.cells([("pbmc3k", "x")])),
         (NoGeneResolved, lambda a: a.scores(["no gene"])),
+        (
+            GroupsNotWhole,
+            lambda a: a.search(INTERFERON, null=True, group_by="donor", where={"study": "baron2016"}),
+        ),
     ],
 )
 def test_errors_are_the_same(atlas, client, error, ask):
@@ -106,7 +113,16 @@ def test_errors_are_the_same(atlas, client, error, ask):
 
 @pytest.mark.parametrize("form", ["table", "json", "csv"])
 def test_the_command_prints_the_same_byte_for_byte_but_for_the_time(atlas_path, address, form):
-    question = ["--genes", "INS,IAPP,PDX1,DLK1", "--group-by", "cell_type", "--quantiles", "--format", form]
+    question = [
+        "--genes",
+        "INS,IAPP,PDX1,DLK1",
+        "--group-by",
+        "cell_type",
+        "--quantiles",
+        "--null",
+        "--format",
+        form,
+    ]
     printed = []
     for backend in (["--atlas", str(atlas_path)], ["--server", address]):
         done = subprocess.run(

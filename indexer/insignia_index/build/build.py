@@ -74,7 +74,8 @@ def build_atlas(
         if pseudobulk is not None and fields != writer.record.pseudobulk:
             kept = ", ".join(writer.record.pseudobulk) or "none"
             raise InvalidArgument(
-                "pseudobulk", f"the atlas keeps sums by {kept}; a new one can keep {', '.join(fields) or 'none'}"
+                "pseudobulk",
+                f"the atlas keeps sums by {kept}; a new one can keep {', '.join(fields) or 'none'}",
             )
         session = _Build(writer, replace, progress or SilentProgress())
         for file in files:

@@ -166,4 +166,3 @@ def _parsed(raw: npt.NDArray[np.uint8]) -> StudySums:
     if not np.isfinite(values).all():
         raise ValueError("a sum is not finite")
     return StudySums(genes, bits, values, unit_cells)
-

@@ -124,9 +124,7 @@ class Pseudobulk:
                 add_to_groups(sums.genes, sums.bits, sums.values, groups, total[:, None])
         return detecting, total
 
-    def group_sums(
-        self, unit_group: Ints, n_groups: int, check: Callable[[], None] = lambda: None
-    ) -> Floats:
+    def group_sums(self, unit_group: Ints, n_groups: int, check: Callable[[], None] = lambda: None) -> Floats:
         """Sums of attributions by group, float64 (n_groups, n_genes), contiguous by gene.
 
         ``unit_group`` int64 (n_units,): -1 takes no part. ``check`` is called between studies and may raise.
@@ -184,9 +182,7 @@ class Pseudobulk:
             expand_units(sums.bits, sums.values, first, rows)
             units = slice(start + first, start + first + n_units)
             factors = 1 / self.n_cells[units]
-            weighted_rows(
-                weights.indptr, weights.indices, scaled, row_of_gene, rows, factors, out[:, units]
-            )
+            weighted_rows(weights.indptr, weights.indices, scaled, row_of_gene, rows, factors, out[:, units])
         return room
 
     def unit_groups(
