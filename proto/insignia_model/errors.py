@@ -136,8 +136,9 @@ class GroupsNotWhole(RequestError):
 
     def __init__(self, field: str, study: str, kept: tuple[str, ...]) -> None:
         super().__init__(
-            f"the field {field!r} divides cells of one ({', '.join(('study', *kept))}) of study {study!r}, and the "
-            "null only knows their sums; group and filter by these fields, or build the atlas anew with "
+            f"the field {field!r} divides cells of one ({', '.join(('study', *kept))}) of study {study!r}, "
+            "and the null only knows their sums; group and filter by these fields, or build the atlas "
+            "anew with "
             f"`insignia build --pseudobulk {','.join((*kept, field))}`",
             field=field,
             study=study,

@@ -37,8 +37,8 @@ class SearchRequest:
 
     ``min_cells``: samples with fewer cells (of the filter, in the group) are no replicate.
     ``min_coverage``: studies that measured a smaller share of the resolved genes are left out.
-    ``quantiles`` adds median and p90 of the scores per group. ``null``: the groups' mean scores are compared with
-    those of random signatures, which needs groups and a filter made of the atlas's pseudobulk units.
+    ``quantiles`` adds median and p90 of the scores per group. ``null``: the groups' mean scores are compared
+    with those of random signatures, which needs groups and a filter made of the atlas's pseudobulk units.
     """
 
     signature: Signature

@@ -35,10 +35,11 @@ class SearchResult:
     ``cutoff``: the score that a hit exceeds (``None`` if no cell passes the filter).
     ``cell_table``: study, cell_id, score, then one column per metadata field.
     ``group_table``: the ``group_by`` fields, n_cells, n_hits, hit_fraction, mean, sd, max, [median, p90,]
-    n_samples, sample_hit_fraction_mean, sample_hit_fraction_median, n_genes_measured; if asked for, the mean score
-    against random signatures: null_mean and null_sd (theirs), null_z, null_p (upper tail), null_fdr (over the rows).
-    ``sample_table``: one row per (group, study, sample): n_cells, n_hits, hit_fraction, mean.
-    ``min_cells``: samples with fewer cells are no replicate (they count in neither n_samples nor the plot).
+    n_samples, sample_hit_fraction_mean, sample_hit_fraction_median, n_genes_measured; if asked for, the mean
+    score against random signatures: null_mean and null_sd (theirs), null_z, null_p (upper tail), null_fdr
+    (over the rows). ``sample_table``: one row per (group, study, sample): n_cells, n_hits, hit_fraction,
+    mean. ``min_cells``: samples with fewer cells are no replicate (they count in neither n_samples nor the
+    plot).
     """
 
     engine: str

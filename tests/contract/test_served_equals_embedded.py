@@ -9,7 +9,6 @@ from insignia_model import Table
 from insignia_model.errors import (
     CellNotFound,
     FieldNotComparable,
-    GroupsNotWhole,
     InvalidArgument,
     NoGeneResolved,
     StudyNotFound,
@@ -95,10 +94,6 @@ def test_what_the_atlas_holds_is_the_same(atlas, client):
         (StudyNotFound, lambda a: a.cells([("no study", "x")])),
         (CellNotFound, lambda a: a.cells([("pbmc3k", "x")])),
         (NoGeneResolved, lambda a: a.scores(["no gene"])),
-        (
-            GroupsNotWhole,
-            lambda a: a.search(INTERFERON, null=True, group_by="donor", where={"study": "baron2016"}),
-        ),
     ],
 )
 def test_errors_are_the_same(atlas, client, error, ask):

@@ -1,7 +1,7 @@
 """The null of random signatures: its parts against enumeration and scipy, and calibrated on real cells.
 
-Real cells: the committed subset always; the whole studies if the environment variable INSIGNIA_DATA, or else the
-folder ../shared/data beside the project, has them.
+Real cells: the committed subset always; the whole studies if the environment variable INSIGNIA_DATA, or else
+the folder ../shared/data beside the project, has them.
 """
 
 import itertools

@@ -54,10 +54,10 @@ def build_atlas(
 ) -> BuildReport:
     """Add the studies of ``files`` to the atlas at ``path`` as one new revision, or raise and change nothing.
 
-    ``value_dtype``: float16 (default) or float32, fixed when the atlas is made; so is ``pseudobulk``, the fields
-    by which sums of attributions are kept (default: sample and cell_type; empty: none), for nulls and screens.
-    With ``create`` false the atlas must exist. A study that is there with the same content and options is left alone; with other
-    content it is replaced if ``replace``, else refused.
+    ``value_dtype``: float16 (default) or float32, fixed when the atlas is made; so is ``pseudobulk``, the
+    fields by which sums of attributions are kept (default: sample and cell_type; empty: none), for nulls and
+    screens. With ``create`` false the atlas must exist. A study that is there with the same content and
+    options is left alone; with other content it is replaced if ``replace``, else refused.
     """
     if value_dtype not in (None, *VALUE_DTYPES):
         raise InvalidArgument("value_dtype", f"{value_dtype!r} is not one of {', '.join(VALUE_DTYPES)}")

@@ -126,9 +126,9 @@ def expand_units(bits, values, first, out):
 def weighted_rows(indptr, indices, weights, row_of_gene, rows, factors, out):
     """Write weighted sums of rows to ``out`` float64 (n_signatures, n_units), times ``factors`` (n_units,).
 
-    ``indptr``, ``indices`` (genes), ``weights``: CSR of the signatures. ``row_of_gene`` int64 (n_genes,): the row
-    of a gene in ``rows`` float32 (n rows, n_units), -1 if it has none, which is 0. A third of the time of scipy's
-    product, which wants the rows in float64.
+    ``indptr``, ``indices`` (genes), ``weights``: CSR of the signatures. ``row_of_gene`` int64 (n_genes,): the
+    row of a gene in ``rows`` float32 (n rows, n_units), -1 if it has none, which is 0. A third of the time of
+    scipy's product, which wants the rows in float64.
     """
     total = np.empty(rows.shape[1])
     for s in range(len(indptr) - 1):

@@ -23,7 +23,8 @@ def bin_moments(by_gene, order, starts, sizes, mean, variance, cubes):
     """Write the moments of every bin's genes, float64 (n_bins, n_groups); those are zero before.
 
     Mean, variance (divided by genes - 1; 0 for one gene) and sum of third powers around the mean, of
-    ``by_gene`` float64 (n_genes, n_groups); ``order`` int64 (n_genes,): genes by bin, of ``sizes`` from ``starts``.
+    ``by_gene`` float64 (n_genes, n_groups); ``order`` int64 (n_genes,): genes by bin, of ``sizes`` from
+    ``starts``.
     """
     n_groups = by_gene.shape[1]
     for b in range(len(starts)):
@@ -46,10 +47,10 @@ def bin_moments(by_gene, order, starts, sizes, mean, variance, cubes):
 def random_scores(values, starts, sizes, weights, seed, out):
     """Write weighted sums under random genes to ``out`` float64 (n_draws, n_groups).
 
-    ``values`` float64 (n_pool, n_groups): of the genes that may be drawn, bin by bin. Gene i of the signature has
-    the weight ``weights[i]`` and comes from the ``sizes[i]`` rows from ``starts[i]``; genes of a bin stand side by
-    side, and no row is drawn twice. The same ``seed`` uint64 gives the same draws, and more of them begin with
-    the fewer.
+    ``values`` float64 (n_pool, n_groups): of the genes that may be drawn, bin by bin. Gene i of the signature
+    has the weight ``weights[i]`` and comes from the ``sizes[i]`` rows from ``starts[i]``; genes of a bin
+    stand side by side, and no row is drawn twice. The same ``seed`` uint64 gives the same draws, and more of
+    them begin with the fewer.
     """
     pool = np.arange(len(values))
     state = seed

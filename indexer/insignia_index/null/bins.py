@@ -1,16 +1,17 @@
 """Which genes may stand for one another in a random signature: those of one bin.
 
 Genes differ a hundredfold in how many cells detect them and in how much attribution they get; a signature of
-well-detected genes scores above a random one of any genes whatever the cells do. So genes are compared with genes
-that have the same detection rate and mean attribution over the whole atlas (as Tirosh et al. 2016,
+well-detected genes scores above a random one of any genes whatever the cells do. So genes are compared with
+genes that have the same detection rate and mean attribution over the whole atlas (as Tirosh et al. 2016,
 doi:10.1126/science.aad0501, and Seurat's AddModuleScore do with expression). Both are cut into equally many
-quantiles, detection first and the mean within it, so that a bin has about `BIN_GENES` genes: enough for a tail,
-few enough that the genes of a bin are alike.
+quantiles, detection first and the mean within it, so that a bin has about `BIN_GENES` genes: enough for a
+tail, few enough that the genes of a bin are alike.
 
-A gene that a study did not measure is absent there, not zero. It is only compared with genes that are absent from
-the same studies: genes are first divided by which kinds of studies (by their measured genes) measured them. So in a
-group of studies that lack a gene, it adds nothing to the score and nothing to the null. Kinds of genes with fewer
-than `BIN_GENES` genes are taken together. Genes that no cell has are compared with one another.
+A gene that a study did not measure is absent there, not zero. It is only compared with genes that are absent
+from the same studies: genes are first divided by which kinds of studies (by their measured genes) measured
+them. So in a group of studies that lack a gene, it adds nothing to the score and nothing to the null. Kinds
+of genes with fewer than `BIN_GENES` genes are taken together. Genes that no cell has are compared with one
+another.
 """
 
 from __future__ import annotations

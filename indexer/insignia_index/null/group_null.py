@@ -1,25 +1,27 @@
 """Mean scores of groups against those of random signatures.
 
-A group's mean score is the sum over genes of w_g m_g / divisor, m the group's mean attributions. A random signature
-has each gene replaced by one drawn from its bin (`bins`), without replacement, its weight kept. Per bin this is a
-linear permutation statistic, whose first three moments are known exactly (Cochran, Sampling Techniques, section 2;
-Hajek 1961, doi:10.1214/aoms/1177705057). With N genes in the bin, a centred m of them c, and w padded with zeros to
-N values a around their mean:
+A group's mean score is the sum over genes of w_g m_g / divisor, m the group's mean attributions. A random
+signature has each gene replaced by one drawn from its bin (`bins`), without replacement, its weight kept. Per
+bin this is a linear permutation statistic, whose first three moments are known exactly (Cochran, Sampling
+Techniques, section 2; Hajek 1961, Ann. Math. Statist. 32). With N genes in the bin, a centred m of them
+c, and w padded with zeros to N values a around their mean:
 
     expectation  sum(w) mean(m)
-    variance     sum a^2 sum c^2 / (N - 1)              sum a^2 = sum w^2 - (sum w)^2 / N
-    third moment sum a^3 sum c^3 N / ((N - 1) (N - 2))  sum a^3 = sum w^3 - 3 sum w sum w^2 / N + 2 (sum w)^3 / N^2
+    variance     sum a^2 sum c^2 / (N - 1)
+    third moment sum a^3 sum c^3 N / ((N - 1) (N - 2))
+    where        sum a^2 = sum w^2 - (sum w)^2 / N
+                 sum a^3 = sum w^3 - 3 sum w sum w^2 / N + 2 (sum w)^3 / N^2
 
 Bins are drawn from independently, so that cumulants add.
 
-p is that of the *upper* tail. Marker genes make m, and so the sum, skewed to the right: a normal gives ten times too
-many p below 0.001 on real cells. So the tail is Pearson's type III of the same three moments, and where that is small,
-p is refined with random signatures (`Refinement`), which follow from the signature alone: the same question has the
-same answer.
+p is that of the *upper* tail. Marker genes make m, and so the sum, skewed to the right: a normal gives ten
+times too many p below 0.001 on real cells. So the tail is Pearson's type III of the same three moments, and
+where that is small, p is refined with random signatures (`Refinement`), which follow from the signature
+alone: the same question has the same answer.
 
-The limit of this null: random genes are not co-expressed. The genes of a real set often are, so that the mean over
-them varies more from group to group than that of random ones: the null says that a group's score is more than
-genes like these give by chance, not that it is more than sets like this one give.
+The limit of this null: random genes are not co-expressed. The genes of a real set often are, so that the mean
+over them varies more from group to group than that of random ones: the null says that a group's score is more
+than genes like these give by chance, not that it is more than sets like this one give.
 """
 
 from __future__ import annotations
@@ -47,8 +49,9 @@ _COLUMNS_AT_ONCE = 512
 class Refinement:
     """How p is refined by random signatures where it is below ``below``.
 
-    ``n_draws`` of them for each signature, first `FIRST` and the others only for groups that need them; fewer if
-    draws times genes times groups came to more than ``most_terms``, and none if that were fewer than `FIRST`.
+    ``n_draws`` of them for each signature, first `FIRST` and the others only for groups that need them; fewer
+    if draws times genes times groups came to more than ``most_terms``, and none if that were fewer than
+    `FIRST`.
     """
 
     n_draws: int = 10_000
@@ -67,7 +70,7 @@ QUICK = Refinement(n_draws=FIRST, most_terms=2e7)
 
 @dataclass(frozen=True, slots=True)
 class NullTest:
-    """Arrays float64 (n_signatures, n_groups); ``z``, ``skew``, ``p``: NaN where a random score cannot vary."""
+    """Arrays float64 (n_signatures, n_groups); ``z``, ``skew``, ``p``: NaN where no random score can vary."""
 
     mean: Floats
     expected: Floats
@@ -78,7 +81,7 @@ class NullTest:
 
 
 class GroupNull:
-    """The null of groups with mean attributions ``means`` float64 (n_groups, n_genes), best contiguous by gene."""
+    """The null of groups with mean attributions ``means`` float64 (n_groups, n_genes), best by gene."""
 
     def __init__(self, means: Floats, bins: Bins) -> None:
         #: float64 (n_genes, n_groups)

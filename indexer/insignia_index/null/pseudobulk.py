@@ -1,4 +1,4 @@
-"""Pseudobulk of a snapshot: sums of attributions over units of cells that share study, sample, cell type, ..."""
+"""Pseudobulk of a snapshot: sums of attributions over units: cells of one study, sample, cell type, ..."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Pseudobulk:
         return add_up(shard, units, len(keys))
 
     def gene_totals(self) -> tuple[Floats, Floats]:
-        """Of every gene over the atlas: cells that detect it, and sum of its attributions; float64 (n_genes,)."""
+        """Of every gene over the atlas: cells that detect it, sum of its attributions; float64 (n_genes,)."""
         detecting, total = np.zeros(self.n_genes), np.zeros(self.n_genes)
         for study, shard in enumerate(self._snapshot.shards):
             if (shard.directory / STATISTICS).exists():

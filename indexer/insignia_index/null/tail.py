@@ -38,11 +38,11 @@ def pearson3_upper_tail(z: Floats, skew: Floats) -> Floats:
 def sampled_upper_tail(draws: Floats, observed: Floats, tolerance: Floats) -> tuple[Floats, Floats]:
     """P(draw >= observed) of every column: its estimate and the number of draws that reach it.
 
-    ``draws`` float64 (n_draws, n), ``observed`` and ``tolerance`` (rounding) (n,). Counted, with the observed one
-    among them, while at least `_COUNTED` draws reach it. Beyond, a generalised Pareto distribution is fitted, by
-    moments, to the largest draws (Pickands 1975; for permutation tests Knijnenburg et al. 2009,
-    doi:10.1093/bioinformatics/btp211). Its shape is not let below 0, the exponential: a tail that seems to end
-    may not, and p should rather be too large.
+    ``draws`` float64 (n_draws, n), ``observed`` and ``tolerance`` (rounding) (n,). Counted, with the observed
+    one among them, while at least `_COUNTED` draws reach it. Beyond, a generalised Pareto distribution is
+    fitted, by moments, to the largest draws (Pickands 1975; for permutation tests Knijnenburg et al. 2009,
+    doi:10.1093/bioinformatics/btp211). Its shape is not let below 0, the exponential: a tail that seems to
+    end may not, and p should rather be too large.
     """
     reach = (draws >= observed - tolerance).sum(axis=0)
     p = (reach + 1.0) / (len(draws) + 1.0)
