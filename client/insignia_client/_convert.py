@@ -77,6 +77,7 @@ def search_request(request: SearchRequest) -> pb.SearchRequest:
         compare=request.compare,
         min_samples=request.min_samples,
         strict_genes=request.strict,
+        null=request.null,
     )
 
 

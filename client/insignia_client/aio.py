@@ -87,6 +87,7 @@ class AsyncClient:
         compare: bool = False,
         min_samples: int = 3,
         strict: bool = False,
+        null: bool = False,
         timeout_s: float | None = None,
     ) -> SearchResult:
         """Best ``k`` cells, and hit statistics of every group; see `Client.search`."""
@@ -104,6 +105,7 @@ class AsyncClient:
             compare=compare,
             min_samples=min_samples,
             strict=strict,
+            null=null,
         )
         return await self.run(request, timeout_s=timeout_s)
 

@@ -94,6 +94,7 @@ class Client:
         compare: bool = False,
         min_samples: int = 3,
         strict: bool = False,
+        null: bool = False,
         timeout_s: float | None = None,
     ) -> SearchResult:
         """Best ``k`` cells, and hit statistics of every group over all cells that pass ``where``.
@@ -116,6 +117,7 @@ class Client:
             compare=compare,
             min_samples=min_samples,
             strict=strict,
+            null=null,
         )
         return self.run(request, timeout_s=timeout_s)
 

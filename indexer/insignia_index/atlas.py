@@ -136,6 +136,7 @@ class Atlas:
         compare: bool = False,
         min_samples: int = 3,
         strict: bool = False,
+        null: bool = False,
     ) -> SearchResult:
         """Best ``k`` cells and the hit statistics of every group; see `SearchRequest`."""
         return self.run(
@@ -153,6 +154,7 @@ class Atlas:
                 compare=compare,
                 min_samples=min_samples,
                 strict=strict,
+                null=null,
             )
         )
 

@@ -122,6 +122,11 @@ class Snapshot:
             sets[i, :n] = unpacked[:n]
         return sets, np.array(which, np.intp)
 
+    @property
+    def measured_sets(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
+        """Distinct sets of measured genes, bool (n_sets, n_genes), and the set of each study (n_studies,)."""
+        return self._measured
+
     def _measured_bits(self, study: StudyRecord) -> bytes:
         raw = self._value(study, f"genes/{study.shard}", study.genes_digest, "measured genes")
         # a vocabulary that has grown since pads with zeros; equal sets must compare equal
@@ -206,6 +211,15 @@ class Snapshot:
                     self._check_shard(study, shard, fresh)
                     shard.checked[fresh] = True
             self._checked[gene_ids] = True
+
+    def check_study(self, study: int) -> None:
+        """Check all containers of a study that nobody has asked for yet; raises `AtlasCorrupt`."""
+        shard = self.shards[study]
+        with self._checking:
+            fresh = np.flatnonzero(~shard.checked)
+            if len(fresh):
+                self._check_shard(study, shard, fresh)
+                shard.checked[:] = True
 
     def _check_shard(self, study: int, shard: Shard, gene_ids: npt.NDArray[np.int64]) -> None:
         blocks = np.arange(len(shard.table))

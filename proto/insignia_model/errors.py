@@ -10,6 +10,8 @@
     │   ├── InexactGenes         a name that is no exact symbol, where nothing else is allowed
     │   ├── UnknownField         no study has the metadata field
     │   ├── FieldNotComparable   an order comparison on a field that is not a number
+    │   ├── NoPseudobulk         the atlas keeps no sums, which the null needs
+    │   ├── GroupsNotWhole       groups or a filter divide the units that sums are kept of
     │   ├── StudyNotFound
     │   ├── CellNotFound
     │   ├── LimitExceeded        the server's limit for this request
@@ -129,6 +131,32 @@ class FieldNotComparable(RequestError):
     def __init__(self, field: str, kind: str, op: str) -> None:
         super().__init__(
             f"field {field!r} is a {kind}, so it has no {op!r}; use = or != with its values", field=field
+        )
+
+
+class NoPseudobulk(RequestError):
+    """The atlas keeps no pseudobulk sums, which the null of random signatures needs."""
+
+    def __init__(self, atlas: object) -> None:
+        super().__init__(
+            f"the atlas {atlas} keeps no pseudobulk sums; build it anew with "
+            "`insignia build --pseudobulk sample,cell_type NEW FILE...`, or ask without the null",
+            atlas=str(atlas),
+        )
+
+
+class GroupsNotWhole(RequestError):
+    """A field of the groups or of the filter divides units that pseudobulk sums are kept of."""
+
+    def __init__(self, field: str, study: str, kept: tuple[str, ...]) -> None:
+        super().__init__(
+            f"the field {field!r} divides cells of one ({', '.join(('study', *kept))}) of study {study!r}, "
+            "and the null only knows their sums; group and filter by these fields, or build the atlas "
+            "anew with "
+            f"`insignia build --pseudobulk {','.join((*kept, field))}`",
+            field=field,
+            study=study,
+            kept=",".join(kept),
         )
 
 

@@ -43,6 +43,8 @@ class SearchRequest:
     the vocabulary are an error (`InexactGenes`), not resolved or left out.
     ``compare`` tests each group against the rest, ``contrasts`` one value of a field against another, over
     all cells that pass; both take samples as replicates and need ``min_samples`` of them on each side.
+    ``null``: the groups' mean scores are compared with those of random signatures, which needs groups and a
+    filter made of the atlas's pseudobulk units.
     """
 
     signature: Signature
@@ -58,6 +60,7 @@ class SearchRequest:
     compare: bool = False
     min_samples: int = 3
     strict: bool = False
+    null: bool = False
 
     def __post_init__(self) -> None:
         if self.k < 0:
@@ -98,6 +101,7 @@ class SearchRequest:
         compare: bool = False,
         min_samples: int = 3,
         strict: bool = False,
+        null: bool = False,
     ) -> SearchRequest:
         """Request from what a person types: see `Signature.of`, `conditions` and `HitRule.parse`."""
         return cls(
@@ -114,6 +118,7 @@ class SearchRequest:
             compare=compare,
             min_samples=min_samples,
             strict=strict,
+            null=null,
         )
 
     @property

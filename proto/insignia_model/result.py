@@ -43,9 +43,11 @@ class SearchResult:
     ``cell_table``: study, cell_id, score, [score_up, score_down,] then one column per metadata field. What
     positive and negative weights add to the score is there if some weight is negative.
     ``group_table``: the ``group_by`` fields, n_cells, n_hits, hit_fraction, mean, sd, max, [median, p90,]
-    n_samples, sample_hit_fraction_mean, sample_hit_fraction_median, n_genes_measured.
-    ``sample_table``: one row per (group, study, sample): n_cells, n_hits, hit_fraction, mean.
-    ``min_cells``: samples with fewer cells are no replicate (they count in neither n_samples nor the plot).
+    n_samples, sample_hit_fraction_mean, sample_hit_fraction_median, n_genes_measured; if asked for, the mean
+    score against random signatures: null_mean and null_sd (theirs), null_z, null_p (upper tail), null_fdr
+    (over the rows). ``sample_table``: one row per (group, study, sample): n_cells, n_hits, hit_fraction,
+    mean. ``min_cells``: samples with fewer cells are no replicate (they count in neither n_samples nor the
+    plot).
     ``test_table``: two rows (measure: hit_fraction, mean) per group and contrast, if asked for; see `tests`.
     ``unsigned_atlas``: no attribution is negative, so that none tells whether a gene is high or low;
     ``negative_weights``: the signature has some (see `direction_note`).

@@ -62,6 +62,7 @@ def search_request(message: pb.SearchRequest, config: ServerConfig) -> SearchReq
         compare=message.compare,
         min_samples=message.min_samples if message.HasField("min_samples") else DEFAULT_MIN_SAMPLES,
         strict=message.strict_genes,
+        null=message.null,
     )
 
 

@@ -31,6 +31,8 @@ CODES: dict[type[InsigniaError], grpc.StatusCode] = {
     errors.InexactGenes: grpc.StatusCode.INVALID_ARGUMENT,
     errors.UnknownField: grpc.StatusCode.INVALID_ARGUMENT,
     errors.FieldNotComparable: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NoPseudobulk: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.GroupsNotWhole: grpc.StatusCode.INVALID_ARGUMENT,
     errors.StudyNotFound: grpc.StatusCode.NOT_FOUND,
     errors.CellNotFound: grpc.StatusCode.NOT_FOUND,
     # not RESOURCE_EXHAUSTED, which may be tried again: the same request will never pass

@@ -27,6 +27,8 @@ QUESTIONS = {
     "samples of conditions": {"group_by": ("condition", "sample"), "k": 7},
     "one group of all": {"group_by": ()},
     "quantiles": {"group_by": ("cell_type",), "quantiles": True, "min_cells": 1},
+    "null": {"group_by": ("sample", "cell_type"), "null": True, "where": {"tissue": "blood"}},
+    "null of a sum": {"group_by": (), "null": True, "aggregate": "sum"},
     "sum, z-score": {"aggregate": "sum", "hits": "zscore:1.5"},
     "top": {"hits": "top:50", "k": 60},
     "value": {"hits": "value:0.5"},
@@ -136,7 +138,10 @@ def test_errors_are_the_same(atlas, client, error, ask):
 @pytest.mark.parametrize("form", ["table", "json", "csv"])
 @pytest.mark.parametrize(
     "options",
-    [["--quantiles"], ["--compare", "--contrast", "cell_type=beta:alpha", "--contrast", "donor=1:2"]],
+    [
+        ["--quantiles", "--null"],
+        ["--compare", "--contrast", "cell_type=beta:alpha", "--contrast", "donor=1:2"],
+    ],
     ids=["quantiles", "tests"],
 )
 def test_the_command_prints_the_same_byte_for_byte_but_for_the_time(atlas_path, address, form, options):

@@ -34,6 +34,10 @@ STATISTICS: tuple[tuple[str, str, Callable[[Any], str] | None], ...] = (
     ("n_samples", "samples", None),
     ("sample_hit_fraction_mean", "mean hit %", render.percent),
     ("sample_hit_fraction_median", "median hit %", render.percent),
+    ("null_mean", "null mean", None),
+    ("null_z", "null z", None),
+    ("null_p", "null p", None),
+    ("null_fdr", "null FDR", None),
 )
 
 #: Fields that tell a biologist most about a cell, best first: parts of their names.
@@ -61,6 +65,11 @@ TELLING = ("cell_type", "celltype", "tissue", "disease", "condition", "treatment
     help="percentile:P, quantile:Q, value:SCORE, zscore:Z or top:N.",
 )
 @click.option("--quantiles", is_flag=True, help="Also median and 90th percentile of every group.")
+@click.option(
+    "--null",
+    is_flag=True,
+    help="Also compare each group's mean with random signatures of like genes: z, p (upper tail), FDR.",
+)
 @click.option(
     "--min-cells",
     default=10,
@@ -113,6 +122,7 @@ def _request(given: dict[str, Any]) -> SearchRequest:
         compare=given["compare"],
         min_samples=given["min_samples"],
         strict=given["strict"],
+        null=given["null"],
     )
 
 

@@ -14,6 +14,7 @@ from insignia_index.build.gene_table import set_gene_table
 from insignia_index.build.inputs import InputFile, Source, open_source
 from insignia_index.build.obs import cell_ids, field_columns, study_of_cells
 from insignia_index.build.progress import Progress, SilentProgress
+from insignia_index.build.pseudobulk import pseudobulk_fields, with_pseudobulk
 from insignia_index.build.rows import RowsByStudy
 from insignia_index.build.study import PostingBuffer, StudyRows, build_shard
 from insignia_index.catalog.columns import CellIds, encode_column
@@ -47,6 +48,7 @@ def build_atlas(
     files: Sequence[InputFile],
     *,
     value_dtype: str | None = None,
+    pseudobulk: Sequence[str] | None = None,
     create: bool = True,
     replace: bool = False,
     gene_table: str | Path | None = None,
@@ -55,18 +57,20 @@ def build_atlas(
 ) -> BuildReport:
     """Add the studies of ``files`` to the atlas at ``path`` as one new revision, or raise and change nothing.
 
-    ``value_dtype``: float16 (default) or float32, fixed when the atlas is made. With ``create`` false the
-    atlas must exist. A study that is there with the same content and options is left alone; with other
-    content it is replaced if ``replace``, else refused. ``gene_table``: file with the names of the genes
-    (see `read_gene_table`), fixed when the atlas is made unless ``replace_gene_table``; without one, names
-    are those of human genes.
+    ``value_dtype``: float16 (default) or float32, fixed when the atlas is made; so is ``pseudobulk``, the
+    fields by which sums of attributions are kept (default: sample and cell_type; empty: none), for nulls and
+    screens. With ``create`` false the atlas must exist. A study that is there with the same content and
+    options is left alone; with other content it is replaced if ``replace``, else refused. ``gene_table``:
+    file with the names of the genes (see `read_gene_table`), fixed when the atlas is made unless
+    ``replace_gene_table``; without one, names are those of human genes.
     """
     if value_dtype not in (None, *VALUE_DTYPES):
         raise InvalidArgument("value_dtype", f"{value_dtype!r} is not one of {', '.join(VALUE_DTYPES)}")
     if not files:
         raise InvalidArgument("files", "there are none to build from")
     create_dtype = (value_dtype or "float16") if create else None
-    with AtlasWriter.open(Path(path), create_dtype=create_dtype) as writer:
+    fields = pseudobulk_fields(pseudobulk)
+    with AtlasWriter.open(Path(path), create_dtype=create_dtype, pseudobulk=fields) as writer:
         if value_dtype is not None and value_dtype != writer.record.value_dtype:
             raise InvalidArgument(
                 "value_dtype",
@@ -74,9 +78,17 @@ def build_atlas(
             )
         if gene_table is not None:
             set_gene_table(writer, Path(gene_table), replace_gene_table)
+        if pseudobulk is not None and fields != writer.record.pseudobulk:
+            kept = ", ".join(writer.record.pseudobulk) or "none"
+            raise InvalidArgument(
+                "pseudobulk",
+                f"the atlas keeps sums by {kept}; a new one can keep {', '.join(fields) or 'none'}",
+            )
         session = _Build(writer, replace, progress or SilentProgress())
         for file in files:
             session.add_file(file)
+        if pseudobulk is not None:
+            session.check_fields(fields)
         writer.publish()
         session.report.revision = writer.record.revision
         return session.report
@@ -134,6 +146,12 @@ class _Build:
                 self._stage(file, digest, study_rows, columns, buffer)
             self._progress.finish()
 
+    def check_fields(self, fields: Sequence[str]) -> None:
+        """Raise `InvalidArgument` if no study has one of the fields."""
+        for name in fields:
+            if not self._fields.get(name):
+                raise InvalidArgument("pseudobulk", f"no study has the field {name!r}")
+
     def _is_wanted(self, file: InputFile, study: str, digest: str) -> bool:
         if study in self._staged:
             raise StudyExists(file.path, study)
@@ -182,7 +200,10 @@ class _Build:
         shard, directory = self._writer.stage(rows.study)
         value_bits = VALUE_BITS[self._writer.record.value_dtype]
         built = build_shard(rows, directory, buffer, value_bits, self._progress.advance)
-        _check_shard(directory, built.files, buffer.n_genes)
+        written = _check_shard(directory, built.files, buffer.n_genes)
+        files = built.files
+        if by := self._writer.record.pseudobulk:
+            files = with_pseudobulk(written, files, [columns.get(name) for name in by])
         fields, items = _encoded(shard, columns)
         measured = gene_bitmap(np.sort(rows.gene_of_column), buffer.n_genes)
         cells, genes = CellIds.encode(rows.cell_ids), measured.tobytes()
@@ -203,7 +224,7 @@ class _Build:
                 digest=digest,
                 cells_digest=bytes_digest(cells),
                 genes_digest=bytes_digest(genes),
-                files=built.files,
+                files=files,
                 fields=fields,
             )
         )
@@ -233,8 +254,8 @@ def _encoded(
     return fields, items
 
 
-def _check_shard(directory: Path, files: ShardFiles, n_genes: int) -> None:
-    """Read back what was written, as a search would, before anybody can search it."""
+def _check_shard(directory: Path, files: ShardFiles, n_genes: int) -> Shard:
+    """Read back what was written, as a search would, before anybody can search it; returns it, open."""
     shard = Shard(directory, files)
     genes = np.arange(n_genes)
     for block in range(len(shard.table)):
@@ -242,3 +263,4 @@ def _check_shard(directory: Path, files: ShardFiles, n_genes: int) -> None:
         if fault:
             raise AtlasCorrupt(shard.path, f"block {block}, gene id {gene}, just written: {FAULTS[fault]}")
         shard.release_pages()  # memory is bounded by a block, not by the study
+    return shard

@@ -28,7 +28,8 @@ class AtlasRecord:
     """The atlas as a whole. ``next_shard`` numbers shards, so that no directory name is used twice.
 
     ``digest``: of the vocabulary and of all study records, see `catalog_digest`. ``gene_table``: digest of
-    the atlas's own table of gene names, empty if it has none.
+    the atlas's own table of gene names, empty if it has none. ``pseudobulk``: fields whose values make the
+    units of the pseudobulk sums; empty: none are kept.
     """
 
     revision: int
@@ -36,6 +37,7 @@ class AtlasRecord:
     next_shard: int = 1
     digest: str = ""
     gene_table: str = ""
+    pseudobulk: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """As stored under ``atlas``: digest of the JSON, then the JSON."""
@@ -52,8 +54,10 @@ class AtlasRecord:
         if bytes_digest(body).encode() != stored:
             raise AtlasCorrupt(path, "its atlas record does not match its checksum")
         try:
-            record = cls(**json.loads(body))
-        except (ValueError, TypeError) as error:
+            data = json.loads(body)
+            data["pseudobulk"] = tuple(map(str, data.get("pseudobulk", ())))
+            record = cls(**data)
+        except (ValueError, TypeError, AttributeError) as error:
             raise AtlasCorrupt(path, f"its atlas record cannot be read ({error})") from error
         if record.value_dtype not in VALUE_BITS:
             raise AtlasCorrupt(path, f"its values are {record.value_dtype!r}, which nobody writes")

@@ -36,13 +36,15 @@ from insignia_model.errors import AtlasNotFound, InvalidArgument, StorageFull
 class AtlasWriter:
     """Holds the writer's lock of an atlas. Stage studies, then `publish`; what is not published vanishes."""
 
-    def __init__(self, path: Path, store: Store, create_dtype: str | None) -> None:
+    def __init__(
+        self, path: Path, store: Store, create_dtype: str | None, pseudobulk: tuple[str, ...] = ()
+    ) -> None:
         self.path = path
         self.studies: dict[str, StudyRecord] = {}
         self.genes: list[str] = []
         self._store = store
         if create_dtype is not None and is_new(store):
-            self.record = AtlasRecord(revision=0, value_dtype=create_dtype)
+            self.record = AtlasRecord(revision=0, value_dtype=create_dtype, pseudobulk=pseudobulk)
         else:
             view, catalog = open_catalog(store)
             view.close()
@@ -56,8 +58,13 @@ class AtlasWriter:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path, *, create_dtype: str | None = None) -> Iterator[Self]:
-        """Lock an atlas for writing; with ``create_dtype`` (float16 or float32) make it if there is none."""
+    def open(
+        cls, path: Path, *, create_dtype: str | None = None, pseudobulk: tuple[str, ...] = ()
+    ) -> Iterator[Self]:
+        """Lock an atlas for writing; with ``create_dtype`` (float16 or float32) make it if there is none.
+
+        ``pseudobulk``: fields of the pseudobulk units of an atlas that is made.
+        """
         if path.exists() and not path.is_dir():
             raise InvalidArgument("atlas", f"{path} is a file, and an atlas is a directory")
         found = (path / "meta.lmdb").exists()
@@ -68,7 +75,7 @@ class AtlasWriter:
             published = found
             try:
                 with _opened(path) as store:
-                    writer = cls(path, store, create_dtype)
+                    writer = cls(path, store, create_dtype, pseudobulk)
                     published = writer.record.revision > 0
                     try:
                         writer._clear()

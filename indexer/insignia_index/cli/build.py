@@ -58,6 +58,12 @@ def _inputs(command: C) -> C:
     help="How attributions are stored; float32 is exact and takes twice the space. Fixed for good. [float16]",
 )
 @click.option(
+    "--pseudobulk",
+    metavar="FIELD[,FIELD]",
+    help="Keep sums of attributions by these fields (and study), for --null and screens; 'none': keep none. "
+    "Fixed for good. [sample,cell_type]",
+)
+@click.option(
     "--gene-table",
     type=_PATH,
     metavar="FILE",
@@ -65,20 +71,23 @@ def _inputs(command: C) -> C:
     "previous, aliases. Fixed when the atlas is made. [human genes]",
 )
 @click.option("--replace-gene-table", is_flag=True, help="Let --gene-table replace that of the atlas.")
-def build(atlas: Path, value_dtype: str | None, **options: Any) -> None:
+def build(atlas: Path, value_dtype: str | None, pseudobulk: str | None, **options: Any) -> None:
     """Build an atlas from attribution files (.h5ad, .zarr, .npz).
 
     If the atlas is there, studies that it lacks are added and unchanged ones left alone. Either all files
     are published, as one revision, or nothing is.
     """
-    _run(atlas, create=True, value_dtype=value_dtype, **options)
+    fields = None if pseudobulk is None else [name.strip() for name in pseudobulk.split(",") if name.strip()]
+    if fields == ["none"]:
+        fields = []
+    _run(atlas, create=True, value_dtype=value_dtype, pseudobulk=fields, **options)
 
 
 @click.command()
 @_inputs
 def add(atlas: Path, **options: Any) -> None:
     """Add studies to an atlas; it can be open, and served, meanwhile."""
-    _run(atlas, create=False, value_dtype=None, **options)
+    _run(atlas, create=False, value_dtype=None, pseudobulk=None, **options)
 
 
 def _run(
@@ -86,6 +95,7 @@ def _run(
     *,
     create: bool,
     value_dtype: str | None,
+    pseudobulk: list[str] | None,
     files: tuple[Path, ...],
     replace: bool,
     gene_table: Path | None = None,
@@ -102,6 +112,7 @@ def _run(
         atlas,
         inputs,
         value_dtype=value_dtype,
+        pseudobulk=pseudobulk,
         create=create,
         replace=replace,
         gene_table=gene_table,

@@ -44,7 +44,7 @@ class Shard:
     def __init__(self, directory: Path, files: ShardFiles) -> None:
         self.directory = directory
         self.path = directory / "postings.bin"
-        self._map = _map_file(self.path, files.sizes["postings.bin"])
+        self._map = map_file(self.path, files.sizes["postings.bin"])
         # numpy keeps the mapping alive; addresses below are into this array
         self._bytes = np.frombuffer(self._map, np.uint8)
         head = self._checked_head(files)
@@ -126,7 +126,8 @@ def verify_files(directory: Path, files: ShardFiles) -> None:
             raise AtlasCorrupt(path, "it does not match the catalog's checksum")
 
 
-def _map_file(path: Path, size_bytes: int) -> mmap.mmap:
+def map_file(path: Path, size_bytes: int) -> mmap.mmap:
+    """Map a file that must have so many bytes; raises `AtlasCorrupt`."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError as error:

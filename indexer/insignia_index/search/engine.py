@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,9 @@ from insignia_model.request import SearchRequest
 from insignia_model.result import ScoreChunk, ScoreStream, SearchResult
 from insignia_model.table import Table
 
+if TYPE_CHECKING:
+    from insignia_index.null.answer import Nulls
+
 NAME = "sparse"
 
 
@@ -37,6 +41,18 @@ class Session:
     genes: GeneCache
     buffers: Buffers
     threads: Threads
+    _nulls: list[Nulls] = field(default_factory=list)
+    _nulls_lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def nulls(self) -> Nulls:
+        """Pseudobulk and nulls of the snapshot; raises `NoPseudobulk`."""
+        with self._nulls_lock:
+            if not self._nulls:
+                from insignia_index.null.answer import Nulls  # scipy, which other searches do not need
+
+                self._nulls.append(Nulls(self.snapshot))
+            return self._nulls[0]
 
     @property
     def value_bits(self) -> int:
@@ -80,6 +96,11 @@ def search(
     parts = score_parts(work, query, postings, session.value_bits, rows)
     cells = cell_table(snapshot, *places(snapshot, rows), selection.top_scores, parts)
     groups = units.group_table(quantiles)
+    if request.null:
+        from insignia_index.null.answer import with_null
+
+        null = session.nulls.columns(query, grouping, request.group_by, request.where, cancel)
+        groups = with_null(groups, units.groups[0], null)
     samples = units.sample_table()
     return SearchResult(
         engine=NAME,

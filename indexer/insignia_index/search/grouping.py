@@ -7,6 +7,7 @@ block to one task, so that threads never meet and results do not depend on their
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -143,11 +144,19 @@ def _study_units(
     snapshot: Snapshot, study: int, fields: tuple[str, ...]
 ) -> tuple[Ints, list[tuple[Any, ...]]]:
     """Label of each cell (n_cells,) and, per label, the tuple of its values of the fields."""
-    n_cells = snapshot.studies[study].n_cells
+    columns = [snapshot.column(study, field) for field in fields]
+    return label_cells(columns, snapshot.studies[study].n_cells)
+
+
+def label_cells(columns: Sequence[Column | None], n_cells: int) -> tuple[Ints, list[tuple[Any, ...]]]:
+    """Label of each cell (n_cells,) and, per label, the tuple of its values (None: missing).
+
+    Labels count the tuples that occur in the order of the first column's codes (or values), missing last,
+    then the second's, and so on: the order of units in ``pseudobulk.bin`` too. A column None has no value.
+    """
     labels = np.zeros(n_cells, np.int64)
     keys: list[tuple[Any, ...]] = [()]
-    for field in fields:
-        column = snapshot.column(study, field)
+    for column in columns:
         if column is None:
             keys = [(*key, None) for key in keys]
             continue

@@ -276,6 +276,7 @@ class SearchRequest(google.protobuf.message.Message):
     COMPARE_FIELD_NUMBER: builtins.int
     MIN_SAMPLES_FIELD_NUMBER: builtins.int
     STRICT_GENES_FIELD_NUMBER: builtins.int
+    NULL_FIELD_NUMBER: builtins.int
     k: builtins.int
     """How many best cells to return. Default 100; 0 returns none. The server has an upper limit."""
     aggregate: Global___Aggregate.ValueType
@@ -292,6 +293,10 @@ class SearchRequest(google.protobuf.message.Message):
     """Samples that a test needs on each side, 2 or more. Default 3."""
     strict_genes: builtins.bool
     """Names that are no exact symbols of the vocabulary are an error (INEXACT_GENES)."""
+    null: builtins.bool
+    """Also compare the mean score of every group with that of random signatures, matched gene by gene on detection
+    and mean attribution. Groups and filter must be made of the units by which the atlas keeps sums.
+    """
     @property
     def signature(self) -> Global___Signature:
         """Required."""
@@ -328,9 +333,10 @@ class SearchRequest(google.protobuf.message.Message):
         compare: builtins.bool = ...,
         min_samples: builtins.int | None = ...,
         strict_genes: builtins.bool = ...,
+        null: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_k", b"_k", "_min_cells", b"_min_cells", "_min_samples", b"_min_samples", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "min_samples", b"min_samples", "signature", b"signature"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_k", b"_k", "_min_cells", b"_min_cells", "_min_samples", b"_min_samples", "aggregate", b"aggregate", "compare", b"compare", "contrasts", b"contrasts", "group_by", b"group_by", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "min_coverage", b"min_coverage", "min_samples", b"min_samples", "quantiles", b"quantiles", "signature", b"signature", "strict_genes", b"strict_genes", "where", b"where"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_k", b"_k", "_min_cells", b"_min_cells", "_min_samples", b"_min_samples", "aggregate", b"aggregate", "compare", b"compare", "contrasts", b"contrasts", "group_by", b"group_by", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "min_coverage", b"min_coverage", "min_samples", b"min_samples", "null", b"null", "quantiles", b"quantiles", "signature", b"signature", "strict_genes", b"strict_genes", "where", b"where"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_k", b"_k"]) -> typing.Literal["k"] | None: ...
     @typing.overload
@@ -387,7 +393,8 @@ class SearchResponse(google.protobuf.message.Message):
     @property
     def groups(self) -> Global___Table:
         """The group_by fields, n_cells, n_hits, hit_fraction, mean, sd, max, [median, p90,] n_samples,
-        sample_hit_fraction_mean, sample_hit_fraction_median, n_genes_measured.
+        sample_hit_fraction_mean, sample_hit_fraction_median, n_genes_measured
+        [, null_mean, null_sd, null_z, null_p (upper tail), null_fdr (Benjamini-Hochberg, over the groups)].
         """
 
     @property
