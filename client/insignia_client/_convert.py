@@ -104,6 +104,8 @@ def screen_question(request: ScreenRequest) -> pb.ScreenRequest:
             aggregate=AGGREGATE[request.aggregate],
             min_cells=request.min_cells,
             strict_genes=request.strict,
+            null=request.null,
+            n_leading=request.n_leading,
         )
     )
 

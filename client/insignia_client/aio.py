@@ -188,11 +188,20 @@ class AsyncClient:
         aggregate: str = "mean",
         min_cells: int = 10,
         strict: bool = False,
+        null: bool = False,
+        n_leading: int = 0,
         timeout_s: float | None = None,
     ) -> AsyncGenerator[ScreenChunk, None]:
         """Groups of every signature, chunk by chunk; closing the iterator ends the server's work."""
         request = ScreenRequest.of(
-            where=where, group_by=group_by, hits=hits, aggregate=aggregate, min_cells=min_cells, strict=strict
+            where=where,
+            group_by=group_by,
+            hits=hits,
+            aggregate=aggregate,
+            min_cells=min_cells,
+            strict=strict,
+            null=null,
+            n_leading=n_leading,
         )
         call = _calls.screen(request, signatures_of(signatures))
         return self._screen_chunks(self._stream(call, timeout_s))

@@ -200,6 +200,8 @@ class Client:
         aggregate: str = "mean",
         min_cells: int = 10,
         strict: bool = False,
+        null: bool = False,
+        n_leading: int = 0,
         timeout_s: float | None = None,
     ) -> ScreenStream:
         """Groups of every signature: an iterator of chunks, or all as a frame; see `ScreenRequest`.
@@ -207,7 +209,14 @@ class Client:
         Signatures are sent as the server wants them, and closing the stream ends the server's work.
         """
         request = ScreenRequest.of(
-            where=where, group_by=group_by, hits=hits, aggregate=aggregate, min_cells=min_cells, strict=strict
+            where=where,
+            group_by=group_by,
+            hits=hits,
+            aggregate=aggregate,
+            min_cells=min_cells,
+            strict=strict,
+            null=null,
+            n_leading=n_leading,
         )
         return self.run_screen(request, signatures_of(signatures), timeout_s=timeout_s)
 

@@ -249,10 +249,19 @@ class Atlas:
         aggregate: str = "mean",
         min_cells: int = 10,
         strict: bool = False,
+        null: bool = False,
+        n_leading: int = 0,
     ) -> ScreenStream:
         """Groups of every signature, see `ScreenRequest`; a signature that cannot be scored has a reason."""
         request = ScreenRequest.of(
-            where=where, group_by=group_by, hits=hits, aggregate=aggregate, min_cells=min_cells, strict=strict
+            where=where,
+            group_by=group_by,
+            hits=hits,
+            aggregate=aggregate,
+            min_cells=min_cells,
+            strict=strict,
+            null=null,
+            n_leading=n_leading,
         )
         return self.run_screen(request, signatures_of(signatures))
 

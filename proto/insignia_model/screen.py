@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from insignia_model.condition import Condition, WhereLike, conditions
-from insignia_model.errors import RequestError
+from insignia_model.errors import InvalidArgument, RequestError
 from insignia_model.hits import HitRule
 from insignia_model.request import SearchRequest, names
 from insignia_model.signature import Signature, SignatureLike
@@ -27,7 +27,8 @@ class ScreenRequest:
     """What every signature of a screen is asked.
 
     ``hits``: None asks for mean scores alone, which an atlas with a pseudobulk answers much faster.
-    The other fields are those of `SearchRequest`.
+    ``n_leading``: so many genes that add most to a group's mean score are named in its row. ``null``: as in
+    `SearchRequest`, as are the other fields; its FDR, over all rows, is `with_fdr`'s.
     """
 
     where: tuple[Condition, ...] = ()
@@ -36,8 +37,12 @@ class ScreenRequest:
     aggregate: str = "mean"
     min_cells: int = 10
     strict: bool = False
+    null: bool = False
+    n_leading: int = 0
 
     def __post_init__(self) -> None:
+        if self.n_leading < 0:
+            raise InvalidArgument("n_leading", f"{self.n_leading} is negative")
         self.search(Signature({"A": 1.0}))  # checks the rest
 
     @classmethod
@@ -50,6 +55,8 @@ class ScreenRequest:
         aggregate: str = "mean",
         min_cells: int = 10,
         strict: bool = False,
+        null: bool = False,
+        n_leading: int = 0,
     ) -> ScreenRequest:
         """Request from what a person types; see `SearchRequest.of`."""
         return cls(
@@ -59,6 +66,8 @@ class ScreenRequest:
             aggregate=aggregate,
             min_cells=min_cells,
             strict=strict,
+            null=null,
+            n_leading=n_leading,
         )
 
     def search(self, signature: Signature) -> SearchRequest:
@@ -72,6 +81,7 @@ class ScreenRequest:
             aggregate=self.aggregate,
             min_cells=self.min_cells,
             strict=self.strict,
+            null=self.null,
         )
 
 
@@ -107,8 +117,8 @@ class ScreenStream(Iterator[ScreenChunk]):
         self._chunks.close()
 
     def to_table(self) -> Table:
-        """All rows that are left."""
-        return concatenated([chunk.table for chunk in self])
+        """All rows that are left, with their FDR."""
+        return with_fdr(concatenated([chunk.table for chunk in self]))
 
     def to_frame(self) -> pd.DataFrame:
         """All rows that are left, as a pandas frame."""
@@ -135,6 +145,28 @@ class SkippedSignature:
 
     name: str
     reason: str
+
+
+def with_fdr(table: Table) -> Table:
+    """The rows of a whole screen with null_fdr behind null_p: Benjamini and Hochberg's, over all of them.
+
+    Benjamini and Hochberg (1995), J. R. Stat. Soc. B 57:289: the smallest of p n / rank of this and of all
+    larger p.
+    """
+    if "null_p" not in table.columns:
+        return table
+    p = table["null_p"].values.astype(np.float64)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    adjusted = p[order] * len(order) / np.arange(1, len(order) + 1)
+    fdr = np.full(len(p), np.nan)
+    fdr[order] = np.minimum.accumulate(adjusted[::-1])[::-1].clip(max=1)
+    columns: dict[str, Column] = {}
+    for name, column in table.columns.items():
+        columns[name] = column
+        if name == "null_p":
+            columns["null_fdr"] = Column.numbers(fdr)
+    return Table(columns)
 
 
 def concatenated(tables: Sequence[Table]) -> Table:

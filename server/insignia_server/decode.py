@@ -80,6 +80,8 @@ def screen_request(message: pb.ScreenRequest | None) -> ScreenRequest:
         aggregate=aggregate(question.aggregate),
         min_cells=question.min_cells if question.HasField("min_cells") else DEFAULT_MIN_CELLS,
         strict=question.strict_genes,
+        null=question.null,
+        n_leading=question.n_leading,
     )
 
 

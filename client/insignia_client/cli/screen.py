@@ -19,7 +19,7 @@ from insignia_client.cli.screen_parts import Parts
 from insignia_model import ScreenRequest, Signature, Signatures, SkippedSignature, Table
 from insignia_model.errors import InvalidArgument
 from insignia_model.optional import extra
-from insignia_model.screen import ScreenStream, concatenated
+from insignia_model.screen import ScreenStream, concatenated, with_fdr
 
 
 @click.command(short_help="Groups of every signature of a library, to a file.")
@@ -34,6 +34,10 @@ from insignia_model.screen import ScreenStream, concatenated
 @click.option("--hits", metavar="RULE", help="As for search; default: percentile:95.")
 @click.option("--means-only", is_flag=True, help="Mean scores, no hits.")
 @click.option("--min-cells", default=10, show_default=True, metavar="N", help="As for search.")
+@click.option("--null", is_flag=True, help="Also compare mean scores with random signatures': z, p, FDR.")
+@click.option(
+    "--leading", default=5, show_default=True, metavar="N", help="Name the N genes that add most to a mean."
+)
 @click.option(
     "-o",
     "--out",
@@ -60,6 +64,8 @@ def screen(**given: Any) -> None:
         aggregate=given["aggregate"],
         min_cells=given["min_cells"],
         strict=given["strict"],
+        null=given["null"],
+        n_leading=given["leading"],
     )
     out: Path = given["out"]
     write = _writer(out)
@@ -71,7 +77,7 @@ def screen(**given: Any) -> None:
         if len(library) > parts.n_done:
             stream = backend.run_screen(request, itertools.islice(library, parts.n_done, None))
             _run(stream, parts, len(library))
-    table = concatenated(parts.tables())
+    table = with_fdr(concatenated(parts.tables()))
     with new_file(out) as file:
         write(table, file)
     parts.remove()

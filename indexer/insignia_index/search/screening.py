@@ -6,7 +6,7 @@ each signature's cut-off, hits and groups are what a single search makes of the 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,11 +16,13 @@ import numpy.typing as npt
 from insignia_index.cancel import CancelToken
 from insignia_index.kernels.columns import SPAN_CELLS, SUMS_PAD, score_signatures
 from insignia_index.kernels.score import MAXIMUM
+from insignia_index.kernels.summarise import MEAN
 from insignia_index.search.engine import Session
 from insignia_index.search.finalise import Units, group_columns
 from insignia_index.search.grouping import Grouping
 from insignia_index.search.plan import Query, plan_query
 from insignia_index.search.scoring import Work, score_all, score_dtype
+from insignia_index.search.screen_genes import GroupGenes, MeanRows, leading_genes, posting_means
 from insignia_index.search.select import select
 from insignia_index.search.tasks import BackgroundThreads
 from insignia_model.errors import RequestError
@@ -34,10 +36,14 @@ MEMORY_BYTES = 3 << 29
 _MAX_BATCH = 1_024
 #: Rows of a chunk, and those of one signature more: some 8 MB.
 CHUNK_ROWS = 65_536
+#: Columns of a group if mean scores alone are asked for.
+MEAN_COLUMNS = ("n_cells", "mean", "n_samples", "n_genes_measured")
+NULL_COLUMNS = ("null_mean", "null_sd", "null_z", "null_p")
 #: Slots are numbered by uint16.
 _MAX_GENES = 1 << 16
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Item = Signature | SkippedSignature
 
 
@@ -59,6 +65,9 @@ class Screening:
         n = max(1, min(_MAX_BATCH, memory_bytes // max(1, one)))
         self.plan = ScreenPlan(self._grouping.n_cells, n, n * one)
         self._scores = np.empty((0, n_cells), self._dtype)
+        wants_genes = request.hits is None or request.null or request.n_leading > 0
+        self._genes = GroupGenes.of(session, self._grouping, request, cancel) if wants_genes else None
+        self._mean_rows = MeanRows(self._grouping, request.min_cells)
 
     def chunks(self, items: Iterable[Item]) -> Generator[ScreenChunk, None, None]:
         """Rows of the signatures, scored a batch at a time."""
@@ -68,11 +77,12 @@ class Screening:
 
     def _chunks(self, batch: list[Item]) -> Iterator[ScreenChunk]:
         planned = [self._planned(item) for item in batch]
-        units = iter(self._units([query for query in planned if isinstance(query, Query)]))
+        queries = [query for query in planned if isinstance(query, Query)]
+        found = iter(self._found(queries) if queries else ())
         rows = _Rows(self._grouping, self._request)
         for item, query in zip(batch, planned, strict=True):
             if isinstance(query, Query):
-                rows.add(item.name, query, next(units))
+                rows.add(item.name, query, next(found))
             else:
                 rows.skip(item.name, query)
             if rows.n_rows >= CHUNK_ROWS:
@@ -80,6 +90,36 @@ class Screening:
                 rows = _Rows(self._grouping, self._request)
         if rows.n_rows:
             yield rows.chunk()
+
+    def _found(self, queries: list[Query]) -> Iterator[_Found]:
+        """Groups of every signature, best first, and what is asked of them besides."""
+        request, genes = self._request, self._genes
+        if request.hits is None and genes is not None:
+            means = genes.means(queries)
+            groups = [self._mean_rows.of(query, means[i]) for i, query in enumerate(queries)]
+        else:
+            groups = [units.groups for units in self._units(queries)]
+            if request.hits is None:
+                groups = [_by_mean(*each) for each in groups]
+        null = genes.null_columns(queries, self._cancel) if request.null and genes is not None else {}
+        leading = self._leading(queries)
+        for i, (query, (index, counts, figures)) in enumerate(zip(queries, groups, strict=True)):
+            names = leading(query, index)
+            yield _Found(index, counts, figures, {name: v[i, index] for name, v in null.items()}, names)
+
+    def _leading(self, queries: list[Query]) -> Callable[[Query, Ints], list[str]]:
+        """What names the leading genes of a query in groups; nothing if they are not asked for."""
+        n, genes, names = self._request.n_leading, self._genes, self._session.snapshot.genes
+        if n == 0:
+            return lambda query, groups: []
+        if genes is not None:
+            return lambda query, groups: leading_genes(query, names, genes.of_query(query), groups, n)
+        ids, sums = posting_means(self._work(), self._session, queries)
+
+        def of_postings(query: Query, groups: Ints) -> list[str]:
+            return leading_genes(query, names, sums[np.searchsorted(ids, query.gene_ids)], groups, n)
+
+        return of_postings
 
     def _planned(self, item: Item) -> Query | str:
         """What to score, or the reason why nothing can be."""
@@ -199,6 +239,17 @@ class _Batch:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Groups of a signature int64 (n,), best first: counts (4, n), figures (6, n), other columns (n,)."""
+
+    groups: Ints
+    counts: Ints
+    figures: Floats
+    null: dict[str, Floats]
+    leading: list[str]
+
+
 class _Rows:
     """Rows of a batch as they come; a signature that was skipped has one, with the reason."""
 
@@ -206,64 +257,65 @@ class _Rows:
         self._grouping = grouping
         self._request = request
         self._names: list[str] = []
-        self._n_rows: list[int] = []
-        self._groups: list[npt.NDArray[np.int64]] = []
-        self._counts: list[npt.NDArray[np.int64]] = []
-        self._figures: list[Floats] = []
+        self._found: list[_Found] = []
         self._genes: list[tuple[int, int]] = []
         self._reasons: list[str | None] = []
+        self.n_rows = 0
 
-    def add(self, name: str, query: Query, units: Units) -> None:
+    def add(self, name: str, query: Query, found: _Found) -> None:
         """Rows of a signature: one per group that has cells."""
-        groups, counts, figures = units.groups
-        unused = len(query.report.missing) + len(query.report.ambiguous)
-        self._add(name, (len(query.gene_ids), unused), None, groups, counts, figures)
+        n_missing = len(query.report.missing) + len(query.report.ambiguous)
+        self._add(name, found, (len(query.gene_ids), n_missing), None)
 
     def skip(self, name: str, reason: str) -> None:
         """One row that says why there are no others."""
-        nowhere = np.full(1, -1, np.int64)
-        self._add(name, (0, 0), reason, nowhere, np.zeros((4, 1), np.int64), np.full((6, 1), np.nan))
+        nothing = np.full(1, np.nan)
+        null = dict.fromkeys(NULL_COLUMNS, nothing) if self._request.null else {}
+        found = _Found(np.full(1, -1), np.zeros((4, 1), np.int64), np.full((6, 1), np.nan), null, [""])
+        self._add(name, found, (0, 0), reason)
 
-    def _add(
-        self, name: str, genes: tuple[int, int], reason: str | None,
-        groups: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], figures: Floats,
-    ) -> None:  # fmt: skip
+    def _add(self, name: str, found: _Found, genes: tuple[int, int], reason: str | None) -> None:
         self._names.append(name)
-        self._n_rows.append(len(groups))
-        self._groups.append(groups)
-        self._counts.append(counts)
-        self._figures.append(figures)
+        self._found.append(found)
         self._genes.append(genes)
         self._reasons.append(reason)
-
-    @property
-    def n_rows(self) -> int:
-        """Rows so far."""
-        return sum(self._n_rows)
+        self.n_rows += len(found.groups)
 
     def chunk(self) -> ScreenChunk:
         """All rows."""
         return ScreenChunk(len(self._names), self._table())
 
     def _table(self) -> Table:
-        row_of = np.repeat(np.arange(len(self._names)), self._n_rows)
-        groups = np.concatenate(self._groups)
+        found, request = self._found, self._request
+        row_of = np.repeat(np.arange(len(found)), [len(f.groups) for f in found])
+        groups = np.concatenate([f.groups for f in found])
         skipped = groups < 0
-        figures = group_columns(np.concatenate(self._counts, axis=1), np.concatenate(self._figures, axis=1))
-        if self._request.hits is None:
-            figures = {name: column for name, column in figures.items() if "hit" not in name}
+        counts = np.concatenate([f.counts for f in found], axis=1)
+        columns = group_columns(counts, np.concatenate([f.figures for f in found], axis=1))
+        if request.hits is None:
+            columns = {name: columns[name] for name in MEAN_COLUMNS}
         genes = np.array(self._genes, np.int64)[row_of]
-        figures["n_genes"] = Column("integer", genes[:, 0])
-        figures["n_genes_missing"] = Column("integer", genes[:, 1])
+        columns["n_genes"] = Column("integer", genes[:, 0])
+        columns["n_genes_missing"] = Column("integer", genes[:, 1])
+        for name in NULL_COLUMNS if request.null else ():
+            columns[name] = Column.numbers(np.concatenate([f.null[name] for f in found]))
+        if request.n_leading:
+            columns["leading_genes"] = Column.text([names or None for f in found for names in f.leading])
         keys = {field: column.take(groups) for field, column in self._grouping.group_keys.items()}
         if skipped.any():
-            keys, figures = _without(keys, skipped), _without(figures, skipped)
+            keys, columns = _without(keys, skipped), _without(columns, skipped)
         return Table(
             {"signature": Column.text(self._names).take(row_of)}
             | keys
-            | figures
+            | columns
             | {"reason": Column.text(self._reasons).take(row_of)}
         )
+
+
+def _by_mean(groups: Ints, counts: Ints, figures: Floats) -> tuple[Ints, Ints, Floats]:
+    """The same groups, highest mean first; ties as they were in the grouping."""
+    order = np.lexsort((groups, -figures[MEAN]))
+    return groups[order], counts[:, order], figures[:, order]
 
 
 def _without(columns: dict[str, Column], rows: npt.NDArray[np.bool_]) -> dict[str, Column]:

@@ -980,6 +980,8 @@ class ScreenQuestion(google.protobuf.message.Message):
     AGGREGATE_FIELD_NUMBER: builtins.int
     MIN_CELLS_FIELD_NUMBER: builtins.int
     STRICT_GENES_FIELD_NUMBER: builtins.int
+    NULL_FIELD_NUMBER: builtins.int
+    N_LEADING_FIELD_NUMBER: builtins.int
     means_only: builtins.bool
     """Mean scores alone: no hits, and `hits` must be absent."""
     aggregate: Global___Aggregate.ValueType
@@ -988,6 +990,10 @@ class ScreenQuestion(google.protobuf.message.Message):
     """Samples with fewer cells (of the filter, in the group) are no replicate. Default 10."""
     strict_genes: builtins.bool
     """A signature with a name that is no exact symbol of the vocabulary is skipped."""
+    null: builtins.bool
+    """Also compare every group's mean score with that of random signatures, see SearchRequest."""
+    n_leading: builtins.int
+    """So many of the genes that add most to a group's mean score are named. Default 0."""
     @property
     def where(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Condition]:
         """Default: all cells."""
@@ -1010,9 +1016,11 @@ class ScreenQuestion(google.protobuf.message.Message):
         aggregate: Global___Aggregate.ValueType = ...,
         min_cells: builtins.int | None = ...,
         strict_genes: builtins.bool = ...,
+        null: builtins.bool = ...,
+        n_leading: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_min_cells", b"_min_cells", "hits", b"hits", "min_cells", b"min_cells"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_min_cells", b"_min_cells", "aggregate", b"aggregate", "group_by", b"group_by", "hits", b"hits", "means_only", b"means_only", "min_cells", b"min_cells", "strict_genes", b"strict_genes", "where", b"where"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_min_cells", b"_min_cells", "aggregate", b"aggregate", "group_by", b"group_by", "hits", b"hits", "means_only", b"means_only", "min_cells", b"min_cells", "n_leading", b"n_leading", "null", b"null", "strict_genes", b"strict_genes", "where", b"where"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_min_cells", b"_min_cells"]) -> typing.Literal["min_cells"] | None: ...
 
 Global___ScreenQuestion: typing_extensions.TypeAlias = ScreenQuestion
@@ -1076,7 +1084,9 @@ class ScreenResponse(google.protobuf.message.Message):
     @property
     def rows(self) -> Global___Table:
         """signature, the group_by fields, n_cells, n_hits, hit_fraction, mean, sd, max, n_samples,
-        sample_hit_fraction_mean, sample_hit_fraction_median, n_genes_measured, n_genes, n_genes_missing, reason.
+        sample_hit_fraction_mean, sample_hit_fraction_median, n_genes_measured, n_genes, n_genes_missing,
+        [null_mean, null_sd, null_z, null_p,] [leading_genes,] reason.
+        Of means alone: n_cells, mean, n_samples, n_genes_measured in place of the group's statistics.
         Best groups of a signature first. A signature that was skipped has one row with a reason.
         """
 
