@@ -53,11 +53,13 @@ class GroupGenes:
         return together
 
     def null_columns(self, queries: list[Query], cancel: CancelToken) -> dict[str, Floats]:
-        """null_mean, null_sd, null_z, null_p, float64 (n_queries, n_groups)."""
-        from insignia_index.null.group_null import QUICK
+        """null_mean, null_sd, null_z, null_p, float64 (n_queries, n_groups).
 
+        p is Pearson's type III alone: refined with random signatures, as a search does it, thousands of
+        signatures would take minutes and not seconds.
+        """
         weights, divisors = self._weights(queries)
-        tests = [null.test(weights, divisors, QUICK, cancel.check) for _, null in self.parts]
+        tests = [null.test(weights, divisors, None, cancel.check) for _, null in self.parts]
         columns = {"null_mean": "expected", "null_sd": "sd", "null_z": "z", "null_p": "p"}
         return {
             name: np.concatenate([getattr(test, attribute) for test in tests], axis=1)
