@@ -150,9 +150,7 @@ def test_scores_themselves_are_the_same(tmp_path: Path) -> None:
     path = build(tmp_path, [of_every_kind("A", 1300), of_every_kind("B", 700, 7)])
     rules = [HitRule.above(value) for value in (-1e3, 0, 1e-3, 1e3)]
     with Atlas.open(path) as atlas:
-        screen = Screening(
-            atlas._session, atlas._background, ScreenRequest.of(hits=rules[0]), CancelToken()
-        )
+        screen = Screening(atlas._session, atlas._background, ScreenRequest.of(hits=rules[0]), CancelToken())
         queries = [screen._planned(item) for item in signatures_of(some_signatures(30))]
         scores, _ = screen._scored(queries)
         for row, weights in zip(scores, some_signatures(30).values(), strict=True):
@@ -226,7 +224,7 @@ def test_bad_signatures_have_one_row_with_the_reason_and_the_rest_is_screened(tm
     assert (good["n_genes"], good["n_genes_missing"], good["reason"]) == (1, 1, None)
     assert [reason is None for reason in reasons] == [False, True, True, False, False, True, True]
     assert set(rows[0]) == set(good)
-    assert {v for k, v in rows[0].items() if k not in ("signature", "reason", "n_genes", "n_genes_missing")} == {None}
+    assert {name for name, value in rows[0].items() if value is not None} == {"signature", "reason"}
 
 
 def test_names_may_repeat(tmp_path: Path) -> None:
@@ -244,14 +242,17 @@ def test_a_field_named_signature_does_not_hide_the_name(tmp_path: Path) -> None:
     assert frame["signature"].tolist() == ["name"]
 
 
-def test_chunks_joined_keep_every_value_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_joined_keep_every_value_of_every_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fields: dict[str, Any] = {
         "age": np.where(np.arange(40) % 3, np.arange(40) % 4, np.nan),
         "n": np.arange(40) % 2,
         "tissue": ["b", "a", None, "c"] * 10,
     }
     with Atlas.open(build(tmp_path, [study("A", **fields), study("B")])) as atlas:
-        signatures: dict[str, Any] = {"none": ["NOSUCH"]} | {f"S{i}": [f"G{i}"] for i in range(5)} | {"no": []}
+        good = {f"S{i}": [f"G{i}"] for i in range(5)}
+        signatures: dict[str, Any] = {"none": ["NOSUCH"]} | good | {"no": []}
         ask = {"group_by": ("tissue", "age", "n")}
         whole = atlas.screen(signatures, **ask).to_table()
         monkeypatch.setattr(screening, "CHUNK_ROWS", 1)
