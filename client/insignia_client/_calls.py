@@ -187,11 +187,11 @@ def _screen_answer(message: pb.ScreenResponse) -> ScreenPlan | ScreenChunk:
     return _convert.screen_chunk(message)
 
 
-def screen_stream(answers: Generator[ScreenPlan | ScreenChunk, None, None]) -> ScreenStream:
+def screen_stream(answers: Generator[ScreenPlan | ScreenChunk, None, None], target: str) -> ScreenStream:
     """The answers of a screen, of which the plan has come."""
-    plan = next(answers)
+    plan = next(answers, None)
     if not isinstance(plan, ScreenPlan):
-        raise _convert.Malformed("a screen whose first answer is not its plan")
+        raise IncompatibleServer(target, "Screen: its first answer is not the plan")
     return ScreenStream(_screen_chunks(answers), plan)
 
 

@@ -229,7 +229,7 @@ class Client:
     ) -> ScreenStream:
         """Answer of a screen that was made before."""
         answers = self._stream(_calls.screen(request, signatures), timeout_s)
-        return _calls.screen_stream(answers)
+        return _calls.screen_stream(answers, self.target)
 
     def studies(self, *, timeout_s: float | None = None) -> list[StudyInfo]:
         """Studies, in the order in which ties are broken."""

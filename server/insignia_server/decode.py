@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from insignia_model import (
     CellId,
@@ -101,7 +102,7 @@ def _screened(item: pb.ScreenSignature, config: ServerConfig) -> Signature | Ski
         return SkippedSignature(item.signature.name, item.skipped)
     try:
         check_gene_count(len(item.signature.genes), config)
-        return signature(item.signature)
+        return replace(signature(item.signature), name=item.signature.name)  # empty too
     except RequestError as error:
         return SkippedSignature(item.signature.name, str(error))
 

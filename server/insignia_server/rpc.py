@@ -196,6 +196,7 @@ class _Incoming:
         self._request_type = request_type
         self._loop = asyncio.get_running_loop()
         self._asked: Future[bytes | None] | None = None
+        self._closed = False
 
     def __iter__(self) -> Iterator[Message]:
         while True:
@@ -209,10 +210,13 @@ class _Incoming:
             yield _parse(self._request_type, request)
 
     async def _next(self) -> bytes | None:
+        if self._closed:  # between two requests: what is asked now would never be answered
+            raise SearchCancelled
         return await anext(self._requests, None)
 
     def close(self) -> None:
         """Let a worker that waits for a request go on: there will be none."""
+        self._closed = True
         if self._asked is not None:
             self._asked.cancel()
 

@@ -106,7 +106,8 @@ def test_contributions_of_real_cells_equal_those_of_the_matrix_and_add_up(atlas,
     weights = signature if isinstance(signature, dict) else signature.weights
     studies = [anndata.read_h5ad(file) for file in sorted(DATA.glob("*.h5ad"))]
     symbols = list(studies[0].var_names)
-    used = {gene: weight for gene, weight in weights.items() if gene in symbols}
+    resolved = explanation.genes.resolved
+    used = {resolved[gene]: weight for gene, weight in weights.items() if gene in resolved}
     divisor = sum(map(abs, used.values()))
     columns = [symbols.index(gene) for gene in used]
     parts = np.concatenate([s.X[:, columns].toarray().astype(np.float64) for s in studies])

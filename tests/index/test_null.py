@@ -16,13 +16,15 @@ from scipy.sparse import csr_matrix
 from insignia_index import Atlas, InputFile, build_atlas, read_gmt
 from insignia_index.kernels.random_sets import random_scores
 from insignia_index.null.bins import Bins, match_genes
-from insignia_index.null.group_null import QUICK, THOROUGH, GroupNull, NullTest
+from insignia_index.null.group_null import FIRST, THOROUGH, GroupNull, NullTest, Refinement
 from insignia_index.null.tail import false_discovery_rate, pearson3_upper_tail, sampled_upper_tail
 
 from .made import build, study
 from .test_real_data import SOURCES, STUDIES, SUBSET
 
 Matrix = np.ndarray
+#: As few draws as refine at all.
+QUICK = Refinement(n_draws=FIRST, most_terms=2e7)
 
 # --- moments -------------------------------------------------------------------------------------------
 

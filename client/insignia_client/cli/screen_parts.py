@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from insignia_client.cli.output import problems_of
 from insignia_model import Column, ScreenChunk, Table
 from insignia_model.errors import InvalidArgument
 
-_QUESTION = "screen.json"
+_QUESTION = "question"
 
 
 class Parts:
@@ -25,9 +26,9 @@ class Parts:
         self.n_done = 0
         with problems_of("--out", path):
             path.mkdir(exist_ok=True)
-            for unfinished in path.glob(".*"):
-                unfinished.unlink()
             self._check(question)
+            for unfinished in path.glob(".part-*.npz"):
+                unfinished.unlink()
         while (part := self._find()) is not None:
             self._files.append(part)
             self.n_done = int(part.stem.rpartition("-")[2])
@@ -35,10 +36,12 @@ class Parts:
     def _check(self, question: str) -> None:
         about = self.path / _QUESTION
         if not about.exists():
-            if any(self.path.iterdir()):
+            unfinished = self.path / f".{_QUESTION}"
+            if any(path != unfinished for path in self.path.iterdir()):
                 raise InvalidArgument("--out", f"{self.path} is there and is not part of a screen")
-            about.write_text(json.dumps({"question": question}))
-        if json.loads(about.read_text()).get("question") != question:
+            unfinished.write_text(question)
+            unfinished.replace(about)
+        if about.read_text() != question:
             raise InvalidArgument(
                 "--out",
                 f"{self.path} holds an unfinished screen of another question, library or revision of the "
@@ -47,7 +50,9 @@ class Parts:
 
     def _find(self) -> Path | None:
         """File of the signatures behind those that are done: its name says from where to where."""
-        return next(self.path.glob(f"part-{self.n_done:09d}-*.npz"), None)
+        found = self.path.glob(f"part-{self.n_done:09d}-*.npz")
+        # one that lost its end when the machine went down is done again
+        return next((path for path in found if zipfile.is_zipfile(path)), None)
 
     def add(self, chunk: ScreenChunk) -> None:
         """Keep a chunk. The file has its name once it is complete."""

@@ -34,6 +34,7 @@ from insignia_index.kernels.directory import (
 from insignia_index.kernels.expand import expand_half
 from insignia_index.kernels.memory import (
     HAS_EXPAND,
+    HAS_HALF,
     fetch_add,
     fused_multiply_add,
     popcount,
@@ -60,6 +61,23 @@ _I32, _I64 = ir.IntType(32), ir.IntType(64)
 MASKS, VALUES, LENGTH = range(3)
 #: Slots between the one that is expanded and the one whose cache lines are asked for.
 _AHEAD = 4
+
+
+def _widened(builder: Any, halves: Any, row: Any) -> Any:
+    """Vector of float16 as float32; where there is no instruction for it, by `half_by_arithmetic`."""
+    if HAS_HALF:
+        return builder.fpext(halves, row)
+    n = row.count
+    words = ir.VectorType(_I32, n)
+
+    def every(kind: Any, value: float) -> Any:
+        return ir.Constant(ir.VectorType(kind, n), [value] * n)
+
+    bits = builder.zext(builder.bitcast(halves, ir.VectorType(ir.IntType(16), n)), words)
+    magnitude = builder.shl(builder.and_(bits, every(_I32, 0x7FFF)), every(_I32, 13))
+    value = builder.fmul(builder.bitcast(magnitude, row), every(ir.FloatType(), 2.0**112))
+    sign = builder.shl(builder.and_(bits, every(_I32, 0x8000)), every(_I32, 16))
+    return builder.bitcast(builder.or_(builder.bitcast(value, words), sign), row)
 
 
 def _make_add_rows() -> Any:
@@ -94,7 +112,7 @@ def _make_add_rows() -> Any:
                 values = builder.add(tile, builder.mul(slot, _I64(2 * TILE_CELLS)))
                 for part, total in zip(places, totals, strict=True):
                     raw = builder.load(at(builder, values, 2 * _LANES * part, raw_row), align=32)
-                    term, before = builder.fpext(raw, row), builder.load(total)
+                    term, before = _widened(builder, raw, row), builder.load(total)
                     if is_fused:
                         after = fused_multiply_add(builder, term, weight, before)
                     else:

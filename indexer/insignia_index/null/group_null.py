@@ -63,9 +63,8 @@ FIRST = 1_000
 #: Draws among the `FIRST` that reach a score whose p needs no more of them.
 _PLENTY = 150
 
-#: Of a search: some 20 ms for 40 groups. Of each signature of a screen: some 2 ms.
+#: Of a search: some 20 ms for 40 groups. A screen does without.
 THOROUGH = Refinement()
-QUICK = Refinement(n_draws=FIRST, most_terms=2e7)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ each signature's cut-off, hits and groups are what a single search makes of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -45,6 +45,7 @@ _MAX_GENES = 1 << 16
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Item = Signature | SkippedSignature
+_Groups = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]  #: as `Units.groups` has them
 
 
 class Screening:
@@ -72,8 +73,12 @@ class Screening:
     def chunks(self, items: Iterable[Item]) -> Generator[ScreenChunk, None, None]:
         """Rows of the signatures, scored a batch at a time."""
         source = iter(items)
-        while batch := list(islice(source, self.plan.n_per_batch)):
-            yield from self._chunks(batch)
+        try:
+            while batch := list(islice(source, self.plan.n_per_batch)):
+                yield from self._chunks(batch)
+        except KeyboardInterrupt:
+            self._cancel.cancel()  # the threads, which nobody waits for any more
+            raise
 
     def _chunks(self, batch: list[Item]) -> Iterator[ScreenChunk]:
         planned = [self._planned(item) for item in batch]
@@ -88,7 +93,7 @@ class Screening:
             if rows.n_rows >= CHUNK_ROWS:
                 yield rows.chunk()
                 rows = _Rows(self._grouping, self._request)
-        if rows.n_rows:
+        if rows.n_signatures:  # without a row too, where the filter lets no cell pass
             yield rows.chunk()
 
     def _found(self, queries: list[Query]) -> Iterator[_Found]:
@@ -98,7 +103,7 @@ class Screening:
             means = genes.means(queries)
             groups = [self._mean_rows.of(query, means[i]) for i, query in enumerate(queries)]
         else:
-            groups = [units.groups for units in self._units(queries)]
+            groups = self._groups(queries)
             if request.hits is None:
                 groups = [_by_mean(*each) for each in groups]
         null = genes.null_columns(queries, self._cancel) if request.null and genes is not None else {}
@@ -131,9 +136,9 @@ class Screening:
         except RequestError as error:
             return str(error)
 
-    def _units(self, queries: list[Query]) -> list[Units]:
-        """Totals of every signature's units."""
-        found: list[Units | None] = [None] * len(queries)
+    def _groups(self, queries: list[Query]) -> list[_Groups]:
+        """Groups of every signature; the totals of its samples, of which there may be many, are not kept."""
+        found: list[_Groups | None] = [None] * len(queries)
         alone = self._session.work(self._grouping, self._cancel, 1)
         scores, statistics = self._scored(queries)
 
@@ -142,10 +147,10 @@ class Screening:
             if self._request.hits is not None:
                 hits = select(alone, scores[i], statistics[i], self._request.hits, 0).slot_hits
             measured, min_cells = queries[i].measured, self._request.min_cells
-            found[i] = Units(self._grouping, statistics[i], hits, measured, min_cells)
+            found[i] = Units(self._grouping, statistics[i], hits, measured, min_cells).groups
 
         self._work().run(finish, len(queries))
-        return [units for units in found if units is not None]
+        return [groups for groups in found if groups is not None]
 
     def _work(self) -> Work:
         session, threads = self._session, self._threads
@@ -163,12 +168,18 @@ class Screening:
         statistics[:, :, MAXIMUM] = -np.inf  # of the slots of blocks that nobody visits
         if session.value_bits == 16:
             for part in _parts(queries):
-                self._score(queries[part], scores[part], statistics[part])
+                if len(queries[part.start].gene_ids) > _MAX_GENES:  # a part of its own
+                    statistics[part.start] = self._score_alone(queries[part.start], scores[part.start])
+                else:
+                    self._score(queries[part], scores[part], statistics[part])
         else:
             for i, query in enumerate(queries):
-                postings = session.genes.get(query.gene_ids)
-                statistics[i] = score_all(self._work(), query, postings, session.value_bits, scores[i])
+                statistics[i] = self._score_alone(query, scores[i])
         return scores, statistics
+
+    def _score_alone(self, query: Query, scores: npt.NDArray[np.floating]) -> Floats:
+        postings = self._session.genes.get(query.gene_ids)
+        return score_all(self._work(), query, postings, self._session.value_bits, scores)
 
     def _score(self, queries: list[Query], scores: npt.NDArray[np.floating], statistics: Floats) -> None:
         snapshot, grouping = self._session.snapshot, self._grouping
@@ -281,6 +292,11 @@ class _Rows:
         self._reasons.append(reason)
         self.n_rows += len(found.groups)
 
+    @property
+    def n_signatures(self) -> int:
+        """Signatures so far."""
+        return len(self._names)
+
     def chunk(self) -> ScreenChunk:
         """All rows."""
         return ScreenChunk(len(self._names), self._table())
@@ -301,15 +317,20 @@ class _Rows:
             columns[name] = Column.numbers(np.concatenate([f.null[name] for f in found]))
         if request.n_leading:
             columns["leading_genes"] = Column.text([names or None for f in found for names in f.leading])
-        keys = {field: column.take(groups) for field, column in self._grouping.group_keys.items()}
+        keys = {field: _keys(column, groups) for field, column in self._grouping.group_keys.items()}
         if skipped.any():
             keys, columns = _without(keys, skipped), _without(columns, skipped)
-        return Table(
-            {"signature": Column.text(self._names).take(row_of)}
-            | keys
-            | columns
-            | {"reason": Column.text(self._reasons).take(row_of)}
-        )
+        names = Column.text(self._names).take(row_of)
+        # again behind the keys: a group_by field of that name must not take its place
+        own = {"signature": names} | columns | {"reason": Column.text(self._reasons).take(row_of)}
+        return Table({"signature": names} | keys | own)
+
+
+def _keys(column: Column, groups: npt.NDArray[np.int64]) -> Column:
+    """Values of a key at ``groups``, any value where there is none (-1)."""
+    if not len(column):  # an atlas without cells has no group whose value could stand in
+        column = replace(column, values=np.zeros(1, column.values.dtype), dictionary=("",), missing=None)
+    return column.take(groups)
 
 
 def _by_mean(groups: Ints, counts: Ints, figures: Floats) -> tuple[Ints, Ints, Floats]:

@@ -64,7 +64,13 @@ class BackgroundThreads(Threads):
 
     def share(self, work: Callable[[], None], n_threads: int) -> None:
         """Call ``work`` on ``n_threads`` threads, or on all; raises the first error when all stopped."""
-        asked = [self._helpers.submit(work) for _ in range(min(n_threads, self.n_threads))]
+        asked: list[Future[None]] = []
+        # once closed, which a screen may outlive, the caller works alone
+        with suppress(RuntimeError):
+            for _ in range(min(n_threads, self.n_threads)):
+                asked.append(self._helpers.submit(work))
+        if not asked:
+            work()
         wait(asked)
         for call in asked:
             call.result()

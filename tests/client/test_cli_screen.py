@@ -1,0 +1,155 @@
+"""`insignia screen`: the file holds what a screen gives, however often the command was stopped."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from insignia_client.cli import main
+from insignia_client.cli.screen_parts import Parts
+from insignia_index import Atlas, InputFile, build_atlas, read_gmt
+
+DATA = Path(__file__).parents[1] / "data"
+
+#: The command, four signatures at a time, each batch slowly.
+SLOWED = """
+import sys, time
+from insignia_index.search import screening
+screening._MAX_BATCH = 4
+groups = screening.Screening._groups
+def slowly(self, queries):
+    time.sleep(float(sys.argv[1]))
+    return groups(self, queries)
+screening.Screening._groups = slowly
+from insignia_client.cli.main import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("screen") / "a.atlas"
+    build_atlas(path, [InputFile(DATA / "pbmc3k.h5ad")])
+    return path
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("library") / "sets.gmt"
+    genes = ["CD14", "LYZ", "CD3E", "MS4A1", "NKG7", "NOSUCH"]
+    path.write_text(
+        "".join(f"S{i}\t\t{genes[i % 6]}\t{genes[i * i % 5]}\n" for i in range(23)) + "BAD\t\tNO\n"
+    )
+    return path
+
+
+def command(atlas: Path, library: Path, out: Path, *more: str) -> list[str]:
+    return ["screen", str(library), "--atlas", str(atlas), "--group-by", "cell_type", "-o", str(out), *more]
+
+
+def run(arguments: list[str], seconds: float = 0) -> "subprocess.Popen[str]":
+    line = [sys.executable, "-c", SLOWED, str(seconds), *arguments]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
+def test_the_file_holds_what_the_atlas_gives(atlas: Path, library: Path, tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"found{suffix}"
+    assert main.main(command(atlas, library, out)) == 0
+    with Atlas.open(atlas) as opened:
+        wanted = opened.screen(read_gmt(library), group_by="cell_type").to_frame()
+    if suffix == ".parquet":
+        pd.testing.assert_frame_equal(pd.read_parquet(out), wanted)
+    else:
+        assert out.read_text() == wanted.to_csv(index=False, sep="\t" if suffix == ".tsv" else ",")
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_stopped_screen_goes_on_to_the_same_bytes(
+    atlas: Path, library: Path, tmp_path: Path, sent: signal.Signals, suffix: str
+) -> None:
+    whole, out = tmp_path / f"whole{suffix}", tmp_path / f"found{suffix}"
+    assert main.main(command(atlas, library, whole)) == 0
+    parts = tmp_path / f"{out.name}.parts"
+    process = run(command(atlas, library, out), seconds=0.5)
+    while process.poll() is None and not [*parts.glob("part-*")]:
+        time.sleep(0.01)
+    process.send_signal(sent)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == (130 if sent == signal.SIGINT else -9)
+    assert "Traceback" not in told
+    assert not out.exists()
+    done = sorted(parts.glob("part-*"))
+    assert 0 < len(done) < 6
+    (parts / f".{done[0].name}").write_bytes(b"PK half")  # as a crash leaves it
+    assert main.main(command(atlas, library, out)) == 0
+    assert out.read_bytes() == whole.read_bytes()
+    assert not parts.exists()
+
+
+def stopped(atlas: Path, library: Path, out: Path) -> Path:
+    process = run(command(atlas, library, out), seconds=0.4)
+    parts = out.with_name(f"{out.name}.parts")
+    while process.poll() is None and not [*parts.glob("part-*")]:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    return parts
+
+
+def test_another_question_is_refused_and_nothing_is_lost_and_a_cut_part_is_done_again(
+    atlas: Path, library: Path, tmp_path: Path, capsys: Any
+) -> None:
+    whole, out = tmp_path / "whole.csv", tmp_path / "found.csv"
+    parts = stopped(atlas, library, out)
+    before = {path: path.read_bytes() for path in parts.iterdir()}
+    assert main.main(command(atlas, library, out, "--min-cells", "3")) == 2
+    assert "another question" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in parts.iterdir()} == before
+    part = min(parts.glob("part-*"))
+    part.write_bytes(part.read_bytes()[:-100])
+    assert main.main(command(atlas, library, out)) == main.main(command(atlas, library, whole)) == 0
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_a_directory_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    from insignia_model.errors import InvalidArgument
+
+    theirs = tmp_path / "x.csv.parts"
+    theirs.mkdir()
+    (theirs / ".hidden").write_text("mine")
+    with pytest.raises(InvalidArgument, match="not part of a screen"):
+        Parts(theirs, "question")
+    assert (theirs / ".hidden").read_text() == "mine"
+
+
+def test_a_question_that_was_half_written_is_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv.parts"
+    path.mkdir()
+    (path / ".question").write_text("qu")
+    assert Parts(path, "question").n_done == 0
+    assert Parts(path, "question").n_done == 0
+
+
+@pytest.mark.parametrize("name", ["found.txt", "found", "nowhere/found.csv"])
+def test_an_out_that_cannot_be_is_refused_before_any_work(
+    atlas: Path, library: Path, tmp_path: Path, capsys: Any, name: str
+) -> None:
+    assert main.main(command(atlas, library, tmp_path / name)) == 2
+    assert capsys.readouterr().err.startswith("insignia: --out: ")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_filter_that_nothing_passes_writes_the_columns(atlas: Path, library: Path, tmp_path: Path) -> None:
+    out = tmp_path / "found.csv"
+    assert main.main(command(atlas, library, out, "--where", "cell_type=none such")) == 0
+    frame = pd.read_csv(out)
+    assert frame["signature"].tolist() == ["BAD"]
+    assert {"cell_type", "n_hits", "reason"} <= set(frame)

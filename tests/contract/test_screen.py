@@ -1,0 +1,135 @@
+"""A screen over a server: the rows of the embedded one, and a server that stays whole whoever goes away."""
+
+import threading
+import time
+
+import grpc
+import pytest
+
+from insignia_client import AsyncClient, Client, read_gmt
+from insignia_model.errors import InsigniaError, InvalidArgument, Overloaded
+from insignia_model.screen import concatenated
+from insignia_proto.v1 import insignia_pb2 as pb
+
+from .serving import DATA
+
+SETS = dict(read_gmt(DATA / "signatures.gmt"))
+LIBRARY = SETS | {"unknown": ["NOSUCH"], "empty": [], "": ["CD14"], "signed": {"CD14": 2.5, "CD3E": -1.0}}
+QUESTIONS = {
+    "defaults": {},
+    "groups": {"group_by": ("study", "cell_type"), "hits": "top:50", "min_cells": 1},
+    "means": {"hits": None, "aggregate": "sum", "group_by": ("condition",)},
+    "no cell": {"where": {"tissue": "no such tissue"}},
+}
+TIMEOUT_S = 60
+
+
+def rows(table):
+    return [list(map(repr, row.items())) for row in table.rows()]
+
+
+@pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
+async def test_rows_are_those_of_the_embedded_screen(atlas, address, client, question):
+    embedded = atlas.screen(LIBRARY, **question).to_table()
+    assert {r["signature"] for r in embedded.rows() if r["reason"]} == {"unknown", "empty"}
+    assert rows(client.screen(LIBRARY, **question).to_table()) == rows(embedded)
+    async with AsyncClient(address) as other:
+        chunks = [chunk async for chunk in other.screen(LIBRARY, **question)]
+    assert rows(concatenated([chunk.table for chunk in chunks])) == rows(embedded)
+    assert sum(chunk.n_signatures for chunk in chunks) == len(LIBRARY)
+
+
+def ask(client, messages):
+    return list(client._stub.Screen(iter(messages), timeout=TIMEOUT_S))
+
+
+QUESTION = pb.ScreenRequest(question=pb.ScreenQuestion(group_by=["study"]))
+SOME = pb.ScreenRequest(
+    signatures=pb.ScreenSignatures(signatures=[pb.ScreenSignature(signature=pb.Signature(genes=["CD14"]))])
+)
+HITS_OF_MEANS = pb.ScreenQuestion(means_only=True, hits=pb.HitRule(percentile=5))
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [[], [SOME], [QUESTION, QUESTION], [QUESTION, SOME, QUESTION], [pb.ScreenRequest()],
+     [QUESTION, pb.ScreenRequest()], [pb.ScreenRequest(question=HITS_OF_MEANS)]],
+    ids=["nothing", "no question", "twice", "twice, later", "empty", "empty, later", "hits of means"],
+)  # fmt: skip
+def test_a_malformed_stream_is_refused_and_the_next_one_works(client, messages):
+    with pytest.raises(grpc.RpcError) as raised:
+        ask(client, messages)
+    assert raised.value.code().name == "INVALID_ARGUMENT"
+    assert len(ask(client, [QUESTION, SOME])) == 2
+
+
+def test_a_signature_of_too_many_genes_is_a_row(client):
+    many = [f"X{i}" for i in range(200_000)]
+    found = list(client.screen({"many": many, "good": ["CD14"]}).to_table().rows())
+    assert "200" in found[0]["reason"]
+    assert {row["signature"] for row in found if row["reason"] is None} == {"good"}
+
+
+def test_an_unknown_field_is_the_same_error(atlas, client):
+    for backend in (atlas, client):
+        with pytest.raises(InsigniaError, match="no field"):
+            backend.screen(SETS, group_by="no field")
+
+
+class Slow:
+    """Signatures of which the second block is held back."""
+
+    def __init__(self):
+        self.go_on = threading.Event()
+
+    def __iter__(self):
+        from insignia_model import Signature
+
+        yield Signature({"CD14": 1.0}, "first")
+        assert self.go_on.wait(TIMEOUT_S)
+        yield Signature({"LYZ": 1.0}, "second")
+
+
+def test_while_a_slow_client_screens_searches_are_answered_and_a_second_screen_is_refused(address):
+    slow = Slow()
+    with Client(address, retries=0) as client:
+        stream = client.screen(slow)
+        assert client.search(["CD14"]).n_cells > 0
+        with pytest.raises(Overloaded):
+            client.screen(SETS)
+        with Client(address) as patient:
+            threading.Timer(0.3, slow.go_on.set).start()
+            drained = threading.Thread(target=lambda: done.append(stream.to_table()))
+            done = []
+            drained.start()
+            assert len(patient.screen({"x": ["CD14"]}).to_table()) > 0
+            drained.join()
+    assert {row["signature"] for row in done[0].rows()} == {"first", "second"}
+
+
+@pytest.mark.parametrize("leave", ["close", "deadline", "disconnect"])
+def test_whoever_leaves_in_the_middle_makes_room(address, client, leave):
+    slow = Slow()
+    other = Client(address)
+    stream = other.screen(slow, timeout_s=0.3 if leave == "deadline" else None)
+    if leave == "close":
+        stream.close()
+    elif leave == "deadline":
+        with pytest.raises(InsigniaError, match=r"0\.3"):
+            next(stream)
+    else:
+        other.close()
+    end = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            assert len(client.screen({"x": ["CD14"]}).to_table()) > 0
+            break
+        except Overloaded:
+            assert time.monotonic() < end
+    slow.go_on.set()
+    other.close()
+
+
+def test_a_bad_rule_is_refused_before_anything_is_sent(client):
+    with pytest.raises(InvalidArgument):
+        client.screen(SETS, hits="percentile:101")
