@@ -57,14 +57,7 @@ def searched(atlas: Atlas, request: ScreenRequest, signatures: Any) -> list[dict
             "reason": None,
         }
         rows += [{"signature": item.name} | row | about for row in result.group_table.rows()]
-    if request.hits is None:
-        rows = [{name: value for name, value in row.items() if "hit" not in name} for row in rows]
     return exactly(rows)
-
-
-def ordered(rows: list[dict[str, Any]], request: ScreenRequest) -> list[Any]:
-    """Rows in their order, which without hits is nothing that a single search could say."""
-    return rows if request.hits else sorted(sorted(row.items()) for row in rows)
 
 
 def exactly(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -95,7 +88,7 @@ def test_rows_are_the_groups_of_single_searches(
             request = ScreenRequest(
                 where=tuple(data.draw(strategies.conditions(fields))),
                 group_by=tuple(data.draw(st.lists(st.sampled_from(fields), max_size=3, unique=True))),
-                hits=data.draw(st.one_of(st.none(), strategies.rules())),
+                hits=data.draw(strategies.rules()),
                 aggregate=data.draw(st.sampled_from(["mean", "sum"])),
                 min_cells=data.draw(st.sampled_from([1, 3, 10])),
             )
@@ -105,7 +98,7 @@ def test_rows_are_the_groups_of_single_searches(
                 patch.setattr(screening, "CHUNK_ROWS", data.draw(st.sampled_from([1, 2, 65_536])))
                 patch.setattr(screening, "_MAX_GENES", data.draw(st.sampled_from([41, 50, 65_536])))
                 found = screened(atlas, request, signatures, memory_bytes)
-            assert ordered(found, request) == ordered(searched(atlas, request, signatures), request)
+            assert found == searched(atlas, request, signatures)
 
 
 def of_every_kind(name: str, n_cells: int, first_gene: int = 0) -> Study:
@@ -244,27 +237,6 @@ def test_a_field_named_signature_does_not_hide_the_name(tmp_path: Path) -> None:
     with Atlas.open(build(tmp_path, [made])) as atlas:
         frame = atlas.screen({"name": ["G1"]}, group_by=("signature",)).to_frame()
     assert frame["signature"].tolist() == ["name"]
-
-
-def test_chunks_joined_keep_every_value_of_every_kind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fields: dict[str, Any] = {
-        "age": np.where(np.arange(40) % 3, np.arange(40) % 4, np.nan),
-        "n": np.arange(40) % 2,
-        "tissue": ["b", "a", None, "c"] * 10,
-    }
-    with Atlas.open(build(tmp_path, [study("A", **fields), study("B")])) as atlas:
-        good = {f"S{i}": [f"G{i}"] for i in range(5)}
-        signatures: dict[str, Any] = {"none": ["NOSUCH"]} | good | {"no": []}
-        ask = {"group_by": ("tissue", "age", "n")}
-        whole = atlas.screen(signatures, **ask).to_table()
-        monkeypatch.setattr(screening, "CHUNK_ROWS", 1)
-        stream = atlas.screen(signatures, **ask)
-        parts = stream.to_table()
-    assert exactly(parts.rows()) == exactly(whole.rows())
-    assert [c.kind for c in parts.columns.values()] == [c.kind for c in whole.columns.values()]
-    assert parts.to_frame().equals(whole.to_frame())
 
 
 def signatures_until(n: int, error: BaseException) -> Iterable[Signature]:

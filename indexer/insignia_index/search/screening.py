@@ -188,7 +188,7 @@ class Screening:
         claimed = np.zeros(1, np.int64)
 
         def score() -> None:
-            room = batch.room(int(snapshot.block_cells.max()))
+            room = batch.room(int(snapshot.block_cells.max(initial=0)))
             more = True
             while more:
                 self._cancel.check()
