@@ -6,6 +6,8 @@ import hashlib
 import itertools
 import json
 import signal
+import sys
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -94,11 +96,19 @@ def _run(stream: ScreenStream, parts: Parts, n_signatures: int) -> None:
         err=True,
     )
     try:
-        with click.progressbar(length=n_signatures, label="signatures", show_pos=True) as bar:
+        with click.progressbar(
+            length=n_signatures,
+            label="signatures",
+            show_pos=True,
+            file=sys.stderr,
+            item_show_func=lambda rate: None if rate is None else f"{rate:,.0f}/s",
+        ) as bar:
             bar.update(parts.n_done)
+            began, n_before = time.monotonic(), parts.n_done
             for chunk in stream:
                 parts.add(chunk)
-                bar.update(chunk.n_signatures)
+                rate = (parts.n_done - n_before) / max(1e-9, time.monotonic() - began)
+                bar.update(chunk.n_signatures, rate)
     except KeyboardInterrupt:
         click.echo(
             f"\nstopped: {parts.n_done:,} of {n_signatures:,} signatures are done and kept in {parts.path}; "
