@@ -101,7 +101,7 @@ def _run(stream: ScreenStream, parts: Parts, n_signatures: int) -> None:
             label="signatures",
             show_pos=True,
             file=sys.stderr,
-            item_show_func=lambda rate: None if rate is None else f"{rate:,.0f}/s",
+            item_show_func=_shown_rate,
         ) as bar:
             bar.update(parts.n_done)
             began, n_before = time.monotonic(), parts.n_done
@@ -118,6 +118,10 @@ def _run(stream: ScreenStream, parts: Parts, n_signatures: int) -> None:
         raise SystemExit(128 + signal.SIGINT) from None
     finally:
         stream.close()
+
+
+def _shown_rate(rate: float | None) -> str | None:
+    return None if rate is None else f"{rate:,.0f}/s"
 
 
 def _library(sets: Signatures) -> list[Signature | SkippedSignature]:
