@@ -153,3 +153,14 @@ def test_a_filter_that_nothing_passes_writes_the_columns(atlas: Path, library: P
     frame = pd.read_csv(out)
     assert frame["signature"].tolist() == ["BAD"]
     assert {"cell_type", "n_hits", "reason"} <= set(frame)
+
+
+@pytest.mark.parametrize("how", [[], ["--means-only"], ["--null"]], ids=["hits", "means", "null"])
+def test_a_picture_is_drawn_beside_the_file(
+    atlas: Path, library: Path, tmp_path: Path, how: list[str]
+) -> None:
+    out, plot = tmp_path / "found.csv", tmp_path / "found.svg"
+    asked = [*command(atlas, library, out), *how, "--plot", str(plot)]
+    assert main.main(asked) == 0
+    assert plot.read_text().count("<svg") == 1
+    assert out.exists()

@@ -16,7 +16,7 @@ import click
 
 from insignia_client.cli import options, render
 from insignia_client.cli.backend import open_backend
-from insignia_client.cli.output import new_file
+from insignia_client.cli.output import new_file, problems_of
 from insignia_client.cli.screen_parts import Parts
 from insignia_model import ScreenRequest, Signature, Signatures, SkippedSignature, Table
 from insignia_model.errors import InvalidArgument
@@ -47,6 +47,12 @@ from insignia_model.screen import ScreenStream, concatenated, with_fdr
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="FILE.parquet, FILE.csv or FILE.tsv. Until it is complete, FILE.parts holds what is done.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw signatures by groups (.png or .svg): z of the null, or else hit fraction, or else mean.",
 )
 def screen(**given: Any) -> None:
     r"""Search every signature of LIBRARY (files of signatures): one row per signature and group.
@@ -84,6 +90,8 @@ def screen(**given: Any) -> None:
         write(table, file)
     parts.remove()
     click.echo(_summary(table, len(library)))
+    if plot := given["plot"]:
+        _draw(table, plot)
 
 
 def _run(stream: ScreenStream, parts: Parts, n_signatures: int) -> None:
@@ -118,6 +126,14 @@ def _run(stream: ScreenStream, parts: Parts, n_signatures: int) -> None:
         raise SystemExit(128 + signal.SIGINT) from None
     finally:
         stream.close()
+
+
+def _draw(table: Table, plot: Path) -> None:
+    from insignia_model.plot import screen_heatmap
+
+    value = next(name for name in ("null_z", "hit_fraction", "mean") if name in table.columns)
+    with problems_of("--plot", plot):
+        screen_heatmap(table, value, path=plot)
 
 
 def _shown_rate(rate: float | None) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,13 +67,13 @@ def write_sums(directory: Path, shard: Shard, units: npt.NDArray[np.int32], n_un
     path = directory / NAME
     with path.open("wb") as file:
         file.write(bytes(HEAD.itemsize))
-        for genes, some_bits, values in _batches(shard, units, n_units):
+        # memory is bounded by a batch of genes and a block, not by the study
+        for genes, some_bits, values in _batches(shard, units, n_units, shard.release_pages):
             file.write(values.data)
             rows.append(genes)
             bits.append(some_bits.tobytes())
             n_values += len(values)
             n_bit_bytes += len(bits[-1])
-            shard.release_pages()  # memory is bounded by a batch, not by the study
             if 4 * n_values + n_bit_bytes > limit:
                 break
         else:
@@ -106,13 +106,20 @@ def add_up(shard: Shard, units: npt.NDArray[np.int32], n_units: int) -> StudySum
     )
 
 
-def _batches(shard: Shard, units: npt.NDArray[np.int32], n_units: int) -> Iterator[tuple[Any, Any, Any]]:
+def _batches(
+    shard: Shard,
+    units: npt.NDArray[np.int32],
+    n_units: int,
+    after_block: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[Any, Any, Any]]:
     """Genes, bits and values of the sums, some genes at a time."""
     step = max(1, _BATCH_BYTES // (8 * max(1, n_units)))
     largest = np.finfo(np.float32).max
     for first in range(0, shard.n_genes, step):
         sums = np.zeros((min(step, shard.n_genes - first), n_units))
-        sum_units(shard.table, first, shard.value_bits == 16, units, sums)
+        for block in range(len(shard.table)):
+            sum_units(shard.table[block : block + 1], first, shard.value_bits == 16, units, sums)
+            after_block()
         single = np.clip(sums, -largest, largest, out=sums).astype("<f4")
         rows = np.flatnonzero(single.any(axis=1))
         single = single[rows]
