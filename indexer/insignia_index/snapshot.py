@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -200,30 +199,17 @@ class Snapshot:
         for field in self.studies[study].fields:
             self.column(study, field)
 
-    def check_genes(
-        self, gene_ids: npt.NDArray[np.int64], run: Callable[[Callable[[int], None], int], None] | None = None
-    ) -> None:
-        """Check the containers of genes that nobody has asked for yet; raises `AtlasCorrupt`.
-
-        ``run`` calls a function with every number below another: by it, threads may share the studies.
-        """
+    def check_genes(self, gene_ids: npt.NDArray[np.int64]) -> None:
+        """Check the containers of genes that nobody has asked for yet; raises `AtlasCorrupt`."""
         if self._checked[gene_ids].all():
             return
-
-        def check(study: int) -> None:
-            shard = self.shards[study]
-            known = gene_ids[gene_ids < shard.n_genes]
-            fresh = known[~shard.checked[known]]
-            if len(fresh):
-                self._check_shard(study, shard, fresh)
-                shard.checked[fresh] = True
-
         with self._checking:
-            if run is None:
-                for study in range(len(self.shards)):
-                    check(study)
-            else:
-                run(check, len(self.shards))
+            for study, shard in enumerate(self.shards):
+                known = gene_ids[gene_ids < shard.n_genes]
+                fresh = known[~shard.checked[known]]
+                if len(fresh):
+                    self._check_shard(study, shard, fresh)
+                    shard.checked[fresh] = True
             self._checked[gene_ids] = True
 
     def check_study(self, study: int) -> None:

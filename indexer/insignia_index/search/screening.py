@@ -184,7 +184,7 @@ class Screening:
     def _score(self, queries: list[Query], scores: npt.NDArray[np.floating], statistics: Floats) -> None:
         snapshot, grouping = self._session.snapshot, self._grouping
         batch = _Batch.of(queries)
-        snapshot.check_genes(batch.gene_ids, self._work().run)
+        snapshot.check_genes(batch.gene_ids)
         claimed = np.zeros(1, np.int64)
 
         def score() -> None:
