@@ -151,7 +151,7 @@ def with_fdr(table: Table) -> Table:
     """The rows of a whole screen with null_fdr behind null_p: Benjamini and Hochberg's, over all of them.
 
     Benjamini and Hochberg (1995), J. R. Stat. Soc. B 57:289: the smallest of p n / rank of this and of all
-    larger p.
+    larger p. Not scipy's function, because the client does without scipy.
     """
     if "null_p" not in table.columns:
         return table

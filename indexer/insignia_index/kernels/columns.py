@@ -99,8 +99,6 @@ def _make_add_rows() -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         slots, weights, *numbers, tile, out = args
         totals = [cgutils.alloca_once_value(builder, ir.Constant(row, None)) for _ in places]
-        for total in totals:
-            builder.store(ir.Constant(row, None), total)
         begin = _I64(0)
         for number, is_fused in zip(numbers, (False, True), strict=True):
             end = builder.add(begin, number)

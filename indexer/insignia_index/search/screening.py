@@ -30,7 +30,7 @@ from insignia_model.screen import ScreenChunk, ScreenPlan, ScreenRequest, Skippe
 from insignia_model.signature import Signature
 from insignia_model.table import Column, Table
 
-#: Memory for the scores and statistics of a batch.
+#: Memory for the scores and statistics of a batch, and for the sums that its threads work in.
 MEMORY_BYTES = 3 << 29
 #: Of fewer signatures expanding the blocks would be most of the work; more together save little.
 _MAX_BATCH = 1_024
@@ -39,6 +39,8 @@ CHUNK_ROWS = 65_536
 #: Columns of a group if mean scores alone are asked for.
 MEAN_COLUMNS = ("n_cells", "mean", "n_samples", "n_genes_measured")
 NULL_COLUMNS = ("null_mean", "null_sd", "null_z", "null_p")
+#: Genes whose containers are checked at a time: a search that asks for others waits for these.
+_GENES_CHECKED = 1_024
 #: Slots are numbered by uint16.
 _MAX_GENES = 1 << 16
 
@@ -62,7 +64,9 @@ class Screening:
         self._grouping = session.groupings.get(request.group_by, request.where, None)
         self._dtype = score_dtype(session.value_bits)
         n_cells, n_slots = session.snapshot.n_cells, len(self._grouping.slot_unit)
-        one = n_cells * np.dtype(self._dtype).itemsize + n_slots * 3 * 8
+        self._block_cells = int(session.snapshot.block_cells.max(initial=0))
+        sums = threads.n_threads * (self._block_cells + SUMS_PAD) * np.dtype(np.float32).itemsize
+        one = n_cells * np.dtype(self._dtype).itemsize + n_slots * 3 * 8 + sums
         n = max(1, min(_MAX_BATCH, memory_bytes // max(1, one)))
         self.plan = ScreenPlan(self._grouping.n_cells, n, n * one)
         self._scores = np.empty((0, n_cells), self._dtype)
@@ -184,11 +188,13 @@ class Screening:
     def _score(self, queries: list[Query], scores: npt.NDArray[np.floating], statistics: Floats) -> None:
         snapshot, grouping = self._session.snapshot, self._grouping
         batch = _Batch.of(queries)
-        snapshot.check_genes(batch.gene_ids)
+        for first in range(0, len(batch.gene_ids), _GENES_CHECKED):
+            self._cancel.check()
+            snapshot.check_genes(batch.gene_ids[first : first + _GENES_CHECKED])
         claimed = np.zeros(1, np.int64)
 
         def score() -> None:
-            room = batch.room(int(snapshot.block_cells.max(initial=0)))
+            room = batch.room(self._block_cells)
             more = True
             while more:
                 self._cancel.check()
