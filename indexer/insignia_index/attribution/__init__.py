@@ -1,0 +1,1 @@
+"""Attributions: from counts and a foundation model to how much each gene matters in each cell."""
