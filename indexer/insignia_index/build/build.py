@@ -143,7 +143,7 @@ class _Build:
             for i, columns in zip(wanted, fields, strict=True):
                 ids = cell_ids(file.path, studies[i], source.obs.index[rows_of[i]])
                 study_rows = StudyRows(file.path, studies[i], ids, gene_of_column, rows.chunks(i))
-                self._stage(file, digest, study_rows, columns, buffer)
+                self._stage(file, digest, study_rows, columns, buffer, source)
             self._progress.finish()
 
     def check_fields(self, fields: Sequence[str]) -> None:
@@ -195,7 +195,13 @@ class _Build:
             kinds.pop(study, None)
 
     def _stage(
-        self, file: InputFile, digest: str, rows: StudyRows, columns: dict[str, Column], buffer: PostingBuffer
+        self,
+        file: InputFile,
+        digest: str,
+        rows: StudyRows,
+        columns: dict[str, Column],
+        buffer: PostingBuffer,
+        source: Source,
     ) -> None:
         shard, directory = self._writer.stage(rows.study)
         value_bits = VALUE_BITS[self._writer.record.value_dtype]
@@ -226,6 +232,7 @@ class _Build:
                 genes_digest=bytes_digest(genes),
                 files=files,
                 fields=fields,
+                recipe=dict(source.recipe),  # complete now that the rows are read
             )
         )
         self._staged[rows.study] = file.path
