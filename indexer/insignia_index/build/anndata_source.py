@@ -94,10 +94,15 @@ def _matrix_key(file: InputFile, group: Any) -> str:
     names = matrix_names(group)
     name = file.layer or "X"
     if name not in names:
-        raise UnreadableLayer(file.path, name, names)
+        raise _unreadable(file, group)
     if name == "X":
         return "X"
     return f"layers/{name}" if "layers" in group and name in group["layers"] else _RAW
+
+
+def _unreadable(file: InputFile, group: Any) -> UnreadableLayer:
+    layers = [name for name in matrix_names(group) if name != "X"]
+    return UnreadableLayer(file.path, file.layer or "X", layers)
 
 
 def matrix_names(group: Any) -> list[str]:
@@ -113,7 +118,7 @@ def matrix_names(group: Any) -> list[str]:
 def _open_matrix(file: InputFile, group: Any, key: str) -> Any:
     from anndata.io import sparse_dataset
 
-    unreadable = UnreadableLayer(file.path, file.layer or "X", matrix_names(group))
+    unreadable = _unreadable(file, group)
     element = group[key]
     try:
         encoding = element.attrs.get("encoding-type", "array")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,10 @@ VALUE_DTYPES = tuple(VALUE_BITS)
 
 @dataclass(slots=True)
 class BuildReport:
-    """What a build did: studies added, replaced, and those that were already there unchanged."""
+    """What a build did: studies added, replaced, and those that were already there unchanged.
+
+    ``recipes``: how attributions were made in passing, by the file of their counts.
+    """
 
     added: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
@@ -41,6 +45,7 @@ class BuildReport:
     n_cells: int = 0
     n_postings: int = 0
     revision: int = 0
+    recipes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def build_atlas(
@@ -144,6 +149,8 @@ class _Build:
                 ids = cell_ids(file.path, studies[i], source.obs.index[rows_of[i]])
                 study_rows = StudyRows(file.path, studies[i], ids, gene_of_column, rows.chunks(i))
                 self._stage(file, digest, study_rows, columns, buffer, source)
+            if file.attribution is not None:
+                self.report.recipes[file.path.name] = source.recipe
             self._progress.finish()
 
     def check_fields(self, fields: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -146,7 +146,7 @@ def _summary(out: Path, report: AttributionReport) -> str:
     return "\n".join([*lines, *("  " + line for line in recipe_lines(report.recipe))])
 
 
-def recipe_lines(recipe: dict[str, Any]) -> list[str]:
+def recipe_lines(recipe: Mapping[str, Any]) -> list[str]:
     """What to know of a run: the counts used, the genes found, the errors on the checked cells."""
     genes, checks = recipe["genes"], recipe["checks"]
     ways = {way: genes.get(f"n_{way}", 0) for way in ("exact", "case", "previous", "alias", "ensembl")}

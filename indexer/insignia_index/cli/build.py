@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from insignia_index.cli.attribute import attribution_of, recipe_options
+from insignia_index.cli.attribute import attribution_of, recipe_lines, recipe_options
 
 if TYPE_CHECKING:
     from insignia_index.build.build import BuildReport
@@ -131,6 +131,8 @@ def _run(
         progress=BarProgress(),
     )
     click.echo(_summary(atlas, report))
+    for name, recipe in report.recipes.items():
+        click.echo("\n".join([f"  {name}", *("    " + line for line in recipe_lines(recipe))]))
 
 
 def _summary(atlas: Path, report: BuildReport) -> str:
