@@ -63,9 +63,9 @@ class Collapsed:
     def _batch(self, cells: csr_matrix, multipliers: Multipliers) -> np.ndarray:
         genes, x = self._expressed(cells)
         weight = self._weight[genes]
-        products = x @ weight
+        products = (x @ weight).float()  # also where layers are of a lower precision
         found = multipliers(self._rest, self._target, products, self._bias, PASS_ROWS)
-        slopes = (found @ weight.T).cpu().numpy()
+        slopes = (found @ weight.T).float().cpu().numpy()
         rows = np.repeat(np.arange(cells.shape[0]), np.diff(cells.indptr))
         columns = np.searchsorted(genes.cpu().numpy(), cells.indices)
         values: np.ndarray = slopes[rows, columns] * cells.data

@@ -28,7 +28,7 @@ class General:
             part = cells[first : first + self._rows]
             found = multipliers(self._module, self._target, self._dense(part), self._nothing, self._rows)
             rows = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
-            values = found.cpu().numpy()[rows, part.indices] * part.data
+            values = found.float().cpu().numpy()[rows, part.indices] * part.data
             data[cells.indptr[first] : cells.indptr[first] + len(values)] = values
         return csr_matrix((data, cells.indices, cells.indptr), cells.shape)
 
