@@ -27,6 +27,7 @@ bench: .venv/.done     ## measure, beside the targets; ARGS="--only search --qui
 bench-peer:            ## the environment of the compared packages
 	test -x .venv-peer/bin/python || $(PYTHON) -m venv .venv-peer
 	.venv-peer/bin/pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/peer/requirements.txt
+	.venv-peer/bin/pip install --quiet --disable-pip-version-check -r benchmarks/peer/models.txt
 
 format: .venv/.done
 	$(BIN)/ruff format .

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import attribution_bench
 import build_bench
 import growth_bench
 import peer_bench
@@ -34,6 +35,7 @@ SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "growth": growth_bench.growth,
     "small": growth_bench.small_studies,
     "build": build_bench.build,
+    "attribution": attribution_bench.attribution,
     "large": search_bench.large,
 }
 LARGE = Scale(2_000_000, 40)
