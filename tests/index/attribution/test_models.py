@@ -22,6 +22,7 @@ from ...golden.attributions.answers import (
     golden_counts,
     golden_model,
 )
+from .saved import save_ssl
 
 COMPARED = [(kind, method) for kind in FOLDERS for method in METHODS if (kind, method) not in NOISE]
 CELLS = [0, 5, 10, 15]  # of the golden 16: almost empty to almost full
@@ -123,6 +124,11 @@ def test_a_module_of_linear_layers_begins_with_the_genes(kind: str) -> None:
     module = golden_model(kind).module
     assert isinstance(module, nn.Sequential)
     assert isinstance(module[0], nn.Linear)
+
+
+def test_weights_called_model_are_not_taken_for_scvis_beside_a_list_of_genes(tmp_path: Path) -> None:
+    save_ssl(tmp_path, "model.pt")
+    assert load_model(tmp_path).kind == "ssl"
 
 
 def test_a_directory_of_nothing_is_told_what_kinds_there_are(tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ at, and S, that of the cell, both log10. The authors' S is of the raw counts. He
 default: the input is scaled to 10,000 counts, so that is its depth, and a cell's attributions do not depend
 on how deep it was sequenced.
 
+On the way from zero to a cell, which integrated gradients take, its genes are in the sequence all along
+while their values grow: that is attributed. The step from no genes to these genes at zero is not.
+
 `sc-signature` reads the same files another way: `insignia_index.attribution.models.scfoundation_signature`.
 """
 

@@ -61,8 +61,9 @@ class ScVI:
 
 
 def recognises(directory: Path) -> bool:
-    """Whether the files are scvi-tools'."""
-    return (directory / "model.pt").is_file() or (directory / LEGACY).is_file()
+    """Whether the files are scvi-tools', which has its genes in ``model.pt`` and not beside it."""
+    saved = (directory / "model.pt").is_file() or (directory / LEGACY).is_file()
+    return saved and not (directory / "var.parquet").is_file()
 
 
 def load(directory: Path) -> ScVI:

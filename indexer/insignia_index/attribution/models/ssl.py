@@ -85,8 +85,7 @@ def _genes(path: Path) -> list[str]:
 
 def _checkpoint(directory: Path) -> Path:
     """The one file with weights."""
-    found = [path for path in sorted(directory.iterdir()) if path.suffix in (".ckpt", ".pt", ".pth")]
-    found += [path for path in [directory / "classifier"] if path.is_file()]
+    found = [path for path in sorted(directory.iterdir()) if path.is_file() and _may_be_weights(path)]
     if not found:
         raise UnreadableModel(directory, "there are no weights in it (*.ckpt, *.pt, *.pth or classifier)")
     if len(found) > 1:
@@ -95,6 +94,10 @@ def _checkpoint(directory: Path) -> Path:
             directory, f"several files may be the weights: {names}; leave only the one to be used"
         )
     return found[0]
+
+
+def _may_be_weights(path: Path) -> bool:
+    return path.suffix in (".ckpt", ".pt", ".pth") or path.name == "classifier"
 
 
 def _encoder(
