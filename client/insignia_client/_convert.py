@@ -264,6 +264,7 @@ def studies(answer: pb.ListStudiesResponse) -> list[StudyInfo]:
             revision=s.revision,
             source=s.source,
             signed=s.signed,
+            recipe=s.recipe,
         )
         for s in answer.studies
     ]

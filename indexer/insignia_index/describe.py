@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -23,6 +24,7 @@ def study_info(record: StudyRecord) -> StudyInfo:
         revision=record.revision,
         source=record.source,
         signed=record.signed,
+        recipe=json.dumps(record.recipe) if record.recipe else "",
     )
 
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class StudyInfo:
-    """One study. ``size_bytes``: its files; ``source``: name of the file that it was built from."""
+    """One study. ``size_bytes``: its files; ``source``: name of the file that it was built from.
+
+    ``recipe``: how its attributions were made (model, method, ...), a JSON object; empty if nobody said.
+    """
 
     study: str
     n_cells: int
@@ -18,6 +21,7 @@ class StudyInfo:
     revision: int
     source: str
     signed: bool
+    recipe: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,15 @@
 
     python tests/data/make.py SOURCES
 
-SOURCES holds attributions/*.h5ad and signatures/*.gmt, as README.md describes them. A study's cells are
+SOURCES holds attributions/*.h5ad, expression/*.h5ad (the same cells' counts), model/ (the encoder) and
+signatures/*.gmt, as README.md describes them. A study's cells are
 thinned per (sample, cell type); which ones are kept depends on nothing but their names, so the same
 sources give the same files.
 """
 
 import argparse
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import anndata
 import h5py
 import numpy as np
 import pandas as pd
+import torch
 
 HERE = Path(__file__).resolve().parent
 LEAST_CELLS = 10  # a (sample, cell type) this small is kept whole: fewer cells are no replicate
@@ -46,6 +49,8 @@ class Study:
 
 
 STUDIES = (Study("kang2018", 0.15), Study("pbmc3k", 0.28), Study("baron2016", 0.25))
+COUNTED = STUDIES[0]  # whose counts are carried too
+ENCODER_GENES = 3_000
 
 
 def kept_rows(obs: pd.DataFrame, share: float) -> np.ndarray:
@@ -73,6 +78,32 @@ def write_subset(source: Path, share: float, out: Path) -> anndata.AnnData:
     return part
 
 
+def most_detected(source: Path, genes: list[str], wanted: set[str], n: int) -> list[str]:
+    """Return n of a model's genes, in its order: the wanted ones, and those that most cells express."""
+    counts = anndata.read_h5ad(source)
+    detection = pd.Series(np.asarray((counts.X > 0).sum(axis=0)).ravel(), counts.var_names)
+    rank = detection.reindex(genes).fillna(0).rank(method="first", ascending=False)
+    rank[[gene for gene in genes if gene in wanted]] = 0
+    chosen = set(rank.nsmallest(n).index)
+    return [gene for gene in genes if gene in chosen]
+
+
+def write_encoder(source: Path, genes: list[str], out: Path) -> None:
+    """Write the encoder without the inputs of other genes, in the same layout."""
+    order = (source / "gene_order.tsv").read_text().split()
+    columns = torch.tensor([order.index(gene) for gene in genes])
+    state = torch.load(source / "encoder.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+    state["network.0.1.weight"] = state["network.0.1.weight"][:, columns].contiguous()
+    settings = json.loads((source / "hyperparameters.json").read_text()) | {"n_genes": len(genes)}
+    out.mkdir(exist_ok=True)
+    torch.save({"state_dict": state}, out / "encoder.ckpt")
+    sizes = {name: list(value.shape) for name, value in state.items()}
+    (out / "layer_sizes.json").write_text(json.dumps(sizes, indent=1) + "\n")
+    (out / "hyperparameters.json").write_text(json.dumps(settings, indent=1) + "\n")
+    (out / "gene_order.tsv").write_text("\n".join(genes) + "\n")
+    (out / "label_ints.csv").write_text((source / "label_ints.csv").read_text())
+
+
 def signature_lines(folder: Path) -> list[str]:
     """GMT lines: the chosen hallmark sets, MS1, and the marker lists."""
     hallmark = (folder / "msigdb_hallmark.v2023.2.Hs.symbols.gmt").read_text().splitlines()
@@ -96,6 +127,16 @@ def main() -> None:
         print(f"{out.name}: {part.n_obs:,} cells, {part.X.nnz:,} postings, {size / 1e6:.1f} MB")
     lines = signature_lines(args.sources / "signatures")
     (args.out / "signatures.gmt").write_text("\n".join(lines) + "\n")
+    (args.out / "counts").mkdir(exist_ok=True)
+    expression = args.sources / "expression" / f"{COUNTED.name}.h5ad"
+    write_subset(expression, COUNTED.share, args.out / "counts" / expression.name)
+    order = (args.sources / "model" / "gene_order.tsv").read_text().split()
+    wanted = {gene for line in lines for gene in line.split("\t")[2:]}
+    write_encoder(
+        args.sources / "model",
+        most_detected(expression, order, wanted, ENCODER_GENES),
+        args.out / "encoder",
+    )
 
 
 if __name__ == "__main__":

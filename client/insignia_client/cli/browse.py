@@ -70,6 +70,7 @@ def studies_table(studies: list[StudyInfo]) -> Table:
             "signed": Column("bool", np.array([s.signed for s in studies], dtype=np.bool_)),
             "revision": Column.integers([s.revision for s in studies]),
             "source": Column.text([s.source for s in studies]),
+            "recipe": Column.text([s.recipe or None for s in studies]),
         }
     )
 

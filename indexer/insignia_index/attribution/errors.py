@@ -6,7 +6,10 @@
     ├── ModelError            a model's directory
     │   ├── UnknownModel      not of a kind that anybody here reads
     │   ├── UnreadableModel   a file is missing, damaged, or does not fit the others
-    │   └── UnsafeWeights     weights that only running code from the file could read
+    │   ├── UnsafeWeights     weights that only running code from the file could read
+    │   ├── VanishingGradient a method that can only give rounding errors of this model
+    │   └── NotFiniteAttribution
+    ├── OutputExists          made of something else
     └── CountsError           the cells
         ├── NotCounts         no matrix of the file is what the model needs
         ├── BadCount          a value that is negative, no number, or of another kind than the others
@@ -48,6 +51,40 @@ class UnsafeWeights(ModelError):
         super().__init__(
             f"{path}: it holds more than tensors ({reason}), and reading that would run code from the file; "
             "save the weights alone: torch.save(model.state_dict(), FILE)",
+            path=str(path),
+        )
+
+
+class VanishingGradient(ModelError):
+    """A method that looks at the gradient at the cell, of a target that has its maximum there."""
+
+    def __init__(self, kind: str, method: str) -> None:
+        super().__init__(
+            f"{method} cannot be used with a model of kind {kind!r}: its embeddings have unit length, so "
+            "that the target is largest at the cell itself and its gradient there is zero; what would come "
+            "out are rounding errors. Use ig",
+            method=method,
+        )
+
+
+class NotFiniteAttribution(ModelError):
+    """An attribution that is NaN or infinite."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(
+            f"the attributions of row {row:,} are not finite; see whether its counts and the model's weights "
+            "are",
+            row=row,
+        )
+
+
+class OutputExists(InputError):
+    """The output is there, and was made of something else."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path}: it is there already, made of another input or with another recipe; --replace replaces "
+            "it",
             path=str(path),
         )
 

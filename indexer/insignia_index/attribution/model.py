@@ -27,7 +27,9 @@ class AttributionModel(Protocol):
 
     ``genes``: inputs of ``module``, in its order. ``preprocessing``, ``target_formula``: what `prepare` and
     `target` do, for the recipe. ``uses_depth``: whether a cell's total count changes its input; if not, a
-    log-normalised matrix is as good as counts. ``module``: in evaluation mode, (n_cells, n_genes) float32 →
+    log-normalised matrix is as good as counts. ``gradient_vanishes``: the target has its maximum at the cell
+    itself, so that the gradient there is zero. ``rows_at_once``: rows whose gradients fit into about a
+    gigabyte. ``module``: in evaluation mode, (n_cells, n_genes) float32 →
     embedding (n_cells, n_dimensions). An `nn.Sequential` that begins with an `nn.Linear` has its attributions
     made in one pass over the genes.
     """
@@ -37,6 +39,8 @@ class AttributionModel(Protocol):
     preprocessing: str
     target_formula: str
     uses_depth: bool
+    gradient_vanishes: bool
+    rows_at_once: int
     module: nn.Module
 
     def prepare(self, counts: csr_matrix) -> csr_matrix:

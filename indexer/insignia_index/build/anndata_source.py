@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from insignia_index.build.errors import (
 )
 from insignia_index.build.inputs import InputFile
 
+_RAW = "raw/X"
 #: What the HDF5, zarr and codec libraries raise on damaged data.
 _READ_ERRORS = (OSError, KeyError, ValueError, TypeError, RuntimeError, IndexError)
 
@@ -34,9 +36,10 @@ class AnnDataSource:
         for name in ("obs", "var"):
             if name not in group:
                 raise UnreadableInput(file.path, f"it is not AnnData: it has no {name!r}")
+        key = _matrix_key(file, group)
         try:
             self.obs: pd.DataFrame = read_elem(group["obs"])
-            var: pd.DataFrame = read_elem(group["var"])
+            var: pd.DataFrame = read_elem(group["raw/var" if key == _RAW else "var"])
         except _READ_ERRORS as error:
             raise UnreadableInput(file.path, f"obs or var cannot be read ({error})") from error
         if file.gene_field is not None and file.gene_field not in var:
@@ -47,7 +50,8 @@ class AnnDataSource:
             )
         names = var.index if file.gene_field is None else var[file.gene_field]
         self.genes = [str(name) for name in names]
-        self._matrix = _open_matrix(file, group)
+        self._matrix = _open_matrix(file, group, key)
+        self.recipe = _recipe(group)
         shape = self._matrix.shape
         if shape != (len(self.obs), len(self.genes)):
             if shape[0] != len(self.obs):
@@ -85,14 +89,36 @@ def check_csr(path: Any, chunk: Any, n_rows: int) -> None:
         raise CorruptMatrix(path, "its row pointers do not match its values")
 
 
-def _open_matrix(file: InputFile, group: Any) -> Any:
+def _matrix_key(file: InputFile, group: Any) -> str:
+    """Where the matrix is: a layer's name comes before ``raw``."""
+    names = matrix_names(group)
+    name = file.layer or "X"
+    if name not in names:
+        raise _unreadable(file, group)
+    if name == "X":
+        return "X"
+    return f"layers/{name}" if "layers" in group and name in group["layers"] else _RAW
+
+
+def _unreadable(file: InputFile, group: Any) -> UnreadableLayer:
+    layers = [name for name in matrix_names(group) if name != "X"]
+    return UnreadableLayer(file.path, file.layer or "X", layers)
+
+
+def matrix_names(group: Any) -> list[str]:
+    """What can be named as a matrix: X, raw, and the layers."""
+    layers = sorted(group["layers"]) if "layers" in group else []
+    return [
+        *(["X"] if "X" in group else []),
+        *layers,
+        *(["raw"] if _RAW in group and "raw/var" in group and "raw" not in layers else []),
+    ]
+
+
+def _open_matrix(file: InputFile, group: Any, key: str) -> Any:
     from anndata.io import sparse_dataset
 
-    layers = sorted(group["layers"]) if "layers" in group else []
-    key = "X" if file.layer is None or file.layer == "X" else f"layers/{file.layer}"
-    unreadable = UnreadableLayer(file.path, file.layer or "X", layers)
-    if key not in group:
-        raise unreadable
+    unreadable = _unreadable(file, group)
     element = group[key]
     try:
         encoding = element.attrs.get("encoding-type", "array")
@@ -113,9 +139,50 @@ def _n_stored(matrix: Any) -> int:
     return int(matrix.shape[0] * matrix.shape[1] if data is None else data.shape[0])
 
 
+def _recipe(group: Any) -> dict[str, Any]:
+    """How the attributions were made, where the file says; numbers and words as JSON has them."""
+    from anndata.io import read_elem
+
+    try:
+        found = read_elem(group["uns/attribution"])
+        recipe: dict[str, Any] = json.loads(json.dumps(found, default=_plain))
+    except (*_READ_ERRORS, AttributeError):
+        return {}
+    return recipe if isinstance(recipe, dict) else {}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(type(value).__name__)
+
+
 @contextmanager
 def open_h5ad(file: InputFile) -> Iterator[AnnDataSource]:
     """Open an .h5ad file."""
+    with _h5ad_group(file) as group:
+        yield AnnDataSource(file, group)
+
+
+@contextmanager
+def open_zarr(file: InputFile) -> Iterator[AnnDataSource]:
+    """Open an AnnData .zarr directory."""
+    yield AnnDataSource(file, _zarr_group(file))
+
+
+def names_h5ad(file: InputFile) -> list[str]:
+    """`matrix_names` of an .h5ad file."""
+    with _h5ad_group(file) as group:
+        return matrix_names(group)
+
+
+def names_zarr(file: InputFile) -> list[str]:
+    """`matrix_names` of an AnnData .zarr directory."""
+    return matrix_names(_zarr_group(file))
+
+
+@contextmanager
+def _h5ad_group(file: InputFile) -> Iterator[Any]:
     import h5py
 
     try:
@@ -123,16 +190,13 @@ def open_h5ad(file: InputFile) -> Iterator[AnnDataSource]:
     except OSError as error:
         raise UnreadableInput(file.path, f"it is not an h5ad file, or it is cut off ({error})") from error
     with handle:
-        yield AnnDataSource(file, handle)
+        yield handle
 
 
-@contextmanager
-def open_zarr(file: InputFile) -> Iterator[AnnDataSource]:
-    """Open an AnnData .zarr directory."""
+def _zarr_group(file: InputFile) -> Any:
     import zarr
 
     try:
-        group = zarr.open_group(str(file.path), mode="r")
+        return zarr.open_group(str(file.path), mode="r")
     except Exception as error:  # zarr 2 and 3 raise classes of their own without a common base
         raise UnreadableInput(file.path, f"it is not a zarr group ({error})") from error
-    yield AnnDataSource(file, group)

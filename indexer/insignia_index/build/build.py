@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,10 @@ VALUE_DTYPES = tuple(VALUE_BITS)
 
 @dataclass(slots=True)
 class BuildReport:
-    """What a build did: studies added, replaced, and those that were already there unchanged."""
+    """What a build did: studies added, replaced, and those that were already there unchanged.
+
+    ``recipes``: how attributions were made in passing, by the file of their counts.
+    """
 
     added: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
@@ -41,6 +45,7 @@ class BuildReport:
     n_cells: int = 0
     n_postings: int = 0
     revision: int = 0
+    recipes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def build_atlas(
@@ -143,7 +148,9 @@ class _Build:
             for i, columns in zip(wanted, fields, strict=True):
                 ids = cell_ids(file.path, studies[i], source.obs.index[rows_of[i]])
                 study_rows = StudyRows(file.path, studies[i], ids, gene_of_column, rows.chunks(i))
-                self._stage(file, digest, study_rows, columns, buffer)
+                self._stage(file, digest, study_rows, columns, buffer, source)
+            if file.attribution is not None:
+                self.report.recipes[file.path.name] = source.recipe
             self._progress.finish()
 
     def check_fields(self, fields: Sequence[str]) -> None:
@@ -195,7 +202,13 @@ class _Build:
             kinds.pop(study, None)
 
     def _stage(
-        self, file: InputFile, digest: str, rows: StudyRows, columns: dict[str, Column], buffer: PostingBuffer
+        self,
+        file: InputFile,
+        digest: str,
+        rows: StudyRows,
+        columns: dict[str, Column],
+        buffer: PostingBuffer,
+        source: Source,
     ) -> None:
         shard, directory = self._writer.stage(rows.study)
         value_bits = VALUE_BITS[self._writer.record.value_dtype]
@@ -226,6 +239,7 @@ class _Build:
                 genes_digest=bytes_digest(genes),
                 files=files,
                 fields=fields,
+                recipe=dict(source.recipe),  # complete now that the rows are read
             )
         )
         self._staged[rows.study] = file.path

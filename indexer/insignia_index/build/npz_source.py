@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +26,8 @@ from insignia_index.build.inputs import InputFile
 
 class NpzSource:
     """Arrays of a .npz are compressed as wholes, so that this one input is held in memory."""
+
+    recipe: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, file: InputFile) -> None:
         self._path = file.path

@@ -29,7 +29,7 @@ class RowsByStudy:
     def __init__(self, source: Source, study: npt.NDArray[np.int64], wanted: list[int], spill: Path) -> None:
         self._source = source
         self._spill = spill
-        self._step = _chunk_cells(source, len(study))
+        self._step = chunk_cells(source, len(study))
         changes = np.flatnonzero(np.diff(study)) + 1
         edges = np.concatenate([[0], changes, [len(study)]])
         self._runs = {int(study[a]): (int(a), int(b)) for a, b in pairwise(edges) if a < b}
@@ -80,6 +80,7 @@ class RowsByStudy:
             path.unlink()
 
 
-def _chunk_cells(source: Source, n_cells: int) -> int:
+def chunk_cells(source: Source, n_cells: int) -> int:
+    """Cells to read at once."""
     per_cell = max(1, source.n_stored // max(1, n_cells))
     return max(1, min(_CHUNK_CELLS, _CHUNK_ENTRIES // per_cell))

@@ -85,6 +85,7 @@ class StudyRecord:
     """One study at the revision that published it.
 
     ``digest``: of its input and how it was read; ``cells_digest``, ``genes_digest``: of these catalog values.
+    ``recipe``: how its attributions were made, in the words of the input; empty if that does not say.
     """
 
     study: str
@@ -101,10 +102,14 @@ class StudyRecord:
     genes_digest: str
     files: ShardFiles
     fields: dict[str, FieldRecord] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """As stored under ``study/<study>`` and in the shard's manifest."""
-        return json.dumps(asdict(self)).encode()
+        values = asdict(self)
+        if not self.recipe:  # readers that know of no recipes can read such a study
+            del values["recipe"]
+        return json.dumps(values).encode()
 
     @classmethod
     def from_json(cls, raw: bytes | memoryview, path: Path) -> Self:
@@ -114,6 +119,8 @@ class StudyRecord:
             data["files"] = ShardFiles(**data["files"])
             data["fields"] = {name: FieldRecord(**record) for name, record in data["fields"].items()}
             record = cls(**data)
+            if not isinstance(record.recipe, dict):
+                raise ValueError("its recipe is no JSON object")
             files = record.files
             # a writer removes the directory of this name
             if "/" in record.shard or record.shard in (".", "..") or "postings.bin" not in files.sizes:

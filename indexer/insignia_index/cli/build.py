@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from insignia_index.cli.attribute import attribution_of, recipe_lines, recipe_options
+
 if TYPE_CHECKING:
     from insignia_index.build.build import BuildReport
 
@@ -41,7 +43,14 @@ def _inputs(command: C) -> C:
             help="Column with the study (else 'study'; else the file's name).",
         ),
         click.option("--study", metavar="NAME", help="All cells of the file are of this study."),
-        click.option("--layer", metavar="NAME", help="Layer with the attributions (else X)."),
+        click.option("--layer", metavar="NAME", help="Layer with the attributions, or raw (else X)."),
+        recipe_options,
+        click.option(
+            "--model",
+            type=_PATH,
+            metavar="DIR",
+            help="The files hold counts: make attributions with this model, as `insignia attribute` does.",
+        ),
         click.option("--replace", is_flag=True, help="Replace studies that are there with other content."),
         click.argument("files", nargs=-1, required=True, type=_PATH),
         click.argument("atlas", type=_PATH),
@@ -72,7 +81,7 @@ def _inputs(command: C) -> C:
 )
 @click.option("--replace-gene-table", is_flag=True, help="Let --gene-table replace that of the atlas.")
 def build(atlas: Path, value_dtype: str | None, pseudobulk: str | None, **options: Any) -> None:
-    """Build an atlas from attribution files (.h5ad, .zarr, .npz).
+    """Build an atlas from attribution files (.h5ad, .zarr, .npz), or from counts and a --model.
 
     If the atlas is there, studies that it lacks are added and unchanged ones left alone. Either all files
     are published, as one revision, or nothing is.
@@ -100,6 +109,7 @@ def _run(
     replace: bool,
     gene_table: Path | None = None,
     replace_gene_table: bool = False,
+    model: Path | None = None,
     **how: Any,
 ) -> None:
     # pandas and scipy, which --help does not need
@@ -107,7 +117,8 @@ def _run(
     from insignia_index.build.inputs import InputFile
     from insignia_index.build.progress import BarProgress
 
-    inputs = [InputFile(path, **how) for path in files]
+    attribution = attribution_of(model or Path(), how)
+    inputs = [InputFile(path, **how, attribution=attribution if model else None) for path in files]
     report = build_atlas(
         atlas,
         inputs,
@@ -120,6 +131,8 @@ def _run(
         progress=BarProgress(),
     )
     click.echo(_summary(atlas, report))
+    for name, recipe in report.recipes.items():
+        click.echo("\n".join([f"  {name}", *("    " + line for line in recipe_lines(recipe))]))
 
 
 def _summary(atlas: Path, report: BuildReport) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -61,3 +62,13 @@ def info(atlas: Path, form: str) -> None:
             f"  {study.study}: {study.n_cells:,} cells, {study.n_samples:,} samples, "
             f"{study.n_genes_measured:,} genes, revision {study.revision}, from {study.source}"
         )
+        if study.recipe:
+            click.echo(f"    attributions: {_in_words(json.loads(study.recipe))}")
+
+
+def _in_words(recipe: dict[str, Any]) -> str:
+    """Its plain entries; what else it holds is in the JSON."""
+    plain = {name: value for name, value in recipe.items() if isinstance(value, str | int | float)}
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value}" for name, value in plain.items() if "digest" not in name
+    )

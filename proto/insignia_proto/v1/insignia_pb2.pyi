@@ -1236,6 +1236,7 @@ class Study(google.protobuf.message.Message):
     REVISION_FIELD_NUMBER: builtins.int
     SOURCE_FIELD_NUMBER: builtins.int
     SIGNED_FIELD_NUMBER: builtins.int
+    RECIPE_FIELD_NUMBER: builtins.int
     study: builtins.str
     n_cells: builtins.int
     n_samples: builtins.int
@@ -1247,6 +1248,8 @@ class Study(google.protobuf.message.Message):
     source: builtins.str
     """Name of the file that it was built from."""
     signed: builtins.bool
+    recipe: builtins.str
+    """How its attributions were made (model, method, ...): a JSON object; empty if its input did not say."""
     def __init__(
         self,
         *,
@@ -1259,8 +1262,9 @@ class Study(google.protobuf.message.Message):
         revision: builtins.int = ...,
         source: builtins.str = ...,
         signed: builtins.bool = ...,
+        recipe: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["n_cells", b"n_cells", "n_genes_measured", b"n_genes_measured", "n_postings", b"n_postings", "n_samples", b"n_samples", "revision", b"revision", "signed", b"signed", "size_bytes", b"size_bytes", "source", b"source", "study", b"study"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["n_cells", b"n_cells", "n_genes_measured", b"n_genes_measured", "n_postings", b"n_postings", "n_samples", b"n_samples", "recipe", b"recipe", "revision", b"revision", "signed", b"signed", "size_bytes", b"size_bytes", "source", b"source", "study", b"study"]) -> None: ...
 
 Global___Study: typing_extensions.TypeAlias = Study
 

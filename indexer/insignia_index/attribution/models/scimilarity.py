@@ -34,6 +34,9 @@ class SCimilarity:
     preprocessing: str = "log1p of counts per 10,000 of the model's genes"
     target_formula: str = EMBEDDING_TARGET
     uses_depth: bool = False
+    # of unit length, an embedding has its greatest product with itself
+    gradient_vanishes: bool = True
+    rows_at_once: int = 1024
 
     def prepare(self, counts: csr_matrix) -> csr_matrix:
         """log1p of counts per 10,000."""

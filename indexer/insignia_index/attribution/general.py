@@ -1,0 +1,48 @@
+"""Attributions of any differentiable model, through all of it at every point of the path."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from insignia_index.attribution.model import AttributionModel
+from insignia_index.attribution.multipliers import Multipliers
+
+
+class General:
+    """A model on a device; its genes are what multipliers are asked for."""
+
+    def __init__(self, model: AttributionModel, device: torch.device) -> None:
+        self._module = model.module.eval().requires_grad_(False).to(device)
+        self._target = model.target
+        self._rows = model.rows_at_once
+        self._nothing = torch.zeros(len(model.genes), device=device)
+        self.device = device
+
+    def attributions(self, cells: csr_matrix, multipliers: Multipliers) -> csr_matrix:
+        """Signed attributions of cells (n_cells, n_genes), at their non-zeros; float32."""
+        data = np.empty_like(cells.data)
+        for first in range(0, cells.shape[0], self._rows):
+            part = cells[first : first + self._rows]
+            found = multipliers(self._module, self._target, self._dense(part), self._nothing, self._rows)
+            rows = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
+            values = found.float().cpu().numpy()[rows, part.indices] * part.data
+            data[cells.indptr[first] : cells.indptr[first] + len(values)] = values
+        return csr_matrix((data, cells.indices, cells.indptr), cells.shape)
+
+    def scores(self, cells: csr_matrix) -> tuple[Tensor, Tensor]:
+        """Target of cells, and of the zero baseline under each cell's own embedding, (n_cells,) each."""
+        with torch.no_grad():
+            found = [self._scores(cells[i : i + self._rows]) for i in range(0, cells.shape[0], self._rows)]
+            whole, nothing = zip(*found, strict=True)
+            return torch.cat(whole), torch.cat(nothing)
+
+    def _scores(self, cells: csr_matrix) -> tuple[Tensor, Tensor]:
+        own = self._module(self._dense(cells))
+        nothing = self._module(self._nothing.expand(cells.shape[0], -1))
+        return self._target(own, own), self._target(nothing, own)
+
+    def _dense(self, cells: csr_matrix) -> Tensor:
+        return torch.from_numpy(cells.toarray().astype(np.float32, copy=False)).to(self.device)
