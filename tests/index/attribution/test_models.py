@@ -110,6 +110,7 @@ def test_a_model_keeps_the_protocol(kind: str) -> None:
     assert model.kind == kind
     assert prepared.dtype == np.float32
     np.testing.assert_array_equal(prepared.indices, counts.indices)
+    assert model.gradient_vanishes == (kind == "scimilarity")
     assert not model.module.training
     assert not any(weight.requires_grad for weight in model.module.parameters())
     with torch.no_grad():

@@ -49,6 +49,8 @@ class ScFoundation:
     preprocessing: str = "log1p of counts per 10,000 of the model's genes; depth tokens T and S 4"
     target_formula: str = EMBEDDING_TARGET
     uses_depth: bool = False
+    gradient_vanishes: bool = False
+    rows_at_once: int = 1  # of 2,000 genes, attention alone takes 2 GB: 12 layers of 12 heads
 
     def prepare(self, counts: csr_matrix) -> csr_matrix:
         """log1p of counts per 10,000."""

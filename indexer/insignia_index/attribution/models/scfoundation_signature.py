@@ -35,6 +35,7 @@ class ScFoundationOfSignature(ScFoundation):
 
     kind: str = "scfoundation-signature"
     preprocessing: str = "log1p of counts per 10,000 of the model's genes; first 512 genes, no depth tokens"
+    rows_at_once: int = 1  # as `sc-signature`: DeepLift depends on it, see `FirstTokens`
 
 
 class FirstTokens(CellEncoder):

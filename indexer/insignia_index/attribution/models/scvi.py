@@ -50,6 +50,8 @@ class ScVI:
     kind: str = "scvi"
     target_formula: str = EMBEDDING_TARGET
     uses_depth: bool = True
+    gradient_vanishes: bool = False
+    rows_at_once: int = 1024
 
     def prepare(self, counts: csr_matrix) -> csr_matrix:
         """log1p of counts, or counts as they are, if the model was trained with ``log_variational=False``."""

@@ -41,6 +41,8 @@ class SslScTab:
     preprocessing: str = "log1p of counts per 10,000 of the model's genes"
     target_formula: str = EMBEDDING_TARGET
     uses_depth: bool = False
+    gradient_vanishes: bool = False
+    rows_at_once: int = 1024
 
     def prepare(self, counts: csr_matrix) -> csr_matrix:
         """log1p of counts per 10,000."""
