@@ -14,6 +14,20 @@ from torch import Tensor, nn
 
 from insignia_index.attribution.errors import UnreadableModel, UnsafeWeights
 
+# What torch raises on files that are cut off or made of other bytes.
+DAMAGE = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    MemoryError,
+    zipfile.BadZipFile,
+)
+
 
 def read_checkpoint(path: Path, allowed: Sequence[Any] = ()) -> dict[str, Any]:
     """What ``torch.save`` wrote: tensors and plain containers, and objects of the ``allowed`` types only."""
@@ -21,20 +35,29 @@ def read_checkpoint(path: Path, allowed: Sequence[Any] = ()) -> dict[str, Any]:
         raise UnreadableModel(path, "there is no such file, and the model needs it")
     try:
         with torch.serialization.safe_globals(list(allowed)):
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            # mapped, so that of a file of several models only the one that is used takes memory
+            mapped = zipfile.is_zipfile(path)
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
+        if "Unsupported operand" in str(error) and not zipfile.is_zipfile(path):
+            raise _damaged(path, error) from error  # no pickle at all
         raise UnsafeWeights(path, _first_reason(error)) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UnreadableModel(path, f"it is no checkpoint of torch, or it is cut off ({error})") from error
+    except DAMAGE as error:
+        raise _damaged(path, error) from error
     if not isinstance(found, dict):
         raise UnreadableModel(path, f"it holds {type(found).__name__}, not a dictionary of weights")
     return found
 
 
+def _damaged(path: Path, error: Exception) -> UnreadableModel:
+    reason = _first_reason(error) or type(error).__name__
+    return UnreadableModel(path, f"it is no checkpoint of torch, or it is cut off ({reason}); get it again")
+
+
 def _first_reason(error: Exception) -> str:
     """The global that torch refused, of its page of advice."""
     lines = [line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line]
-    return (lines or [str(error).splitlines()[0]])[0][:200]
+    return (lines or str(error).splitlines() or [""])[0][:200]
 
 
 def load_state(path: Path, module: nn.Module, state: Mapping[str, Tensor]) -> None:
