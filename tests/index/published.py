@@ -29,7 +29,7 @@ def write_folder(
     uri = str(folder / "attributions")
     tiledb.Array.create(uri, schema(*values.shape, **changes))
     entries = csr_matrix(values).tocoo()
-    for i in range(n_fragments):
+    for i in range(n_fragments if changes.get("sparse", True) else 0):
         part = slice(i, None, n_fragments)
         rows, columns = entries.row[part].astype(np.uint32), entries.col[part].astype(np.uint32)
         if len(rows):

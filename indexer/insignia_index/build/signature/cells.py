@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 from pandas.api import types
 
-from insignia_index.build.errors import MissingField
+from insignia_index.build.errors import MissingField, ReservedField
 from insignia_index.build.inputs import InputFile
-from insignia_index.build.obs import study_of_cells
+from insignia_index.build.obs import RESERVED, study_of_cells
 from insignia_index.build.signature.folders import Folder
 from insignia_index.build.tables import read_table
 from insignia_index.format.files import bytes_digest
@@ -56,9 +56,11 @@ class Cells:
         )
 
     def field_kinds(self, study: int) -> dict[str, str]:
-        """Kinds that the fields of a study will have in the atlas."""
+        """Kinds that the fields of a study will have in the atlas; raises `ReservedField`."""
         of_column = {"text": "category", "missing": "number"}
         left_out = {*self.options.drop_fields, self.options.study_field or "study"}
+        if reserved := [name for name in self.columns_of(study) if name in RESERVED and name not in left_out]:
+            raise ReservedField(self.options.path, reserved[0])
         kinds = {
             name: of_column.get(self.kinds[name], self.kinds[name])
             for name in self.columns_of(study)

@@ -38,6 +38,7 @@ from insignia_index.build.study import StudyRows
 from insignia_index.build.tables import read_genes, read_table
 from insignia_index.format.files import bytes_digest, file_digest
 from insignia_model.errors import InputError
+from insignia_model.table import Column
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,7 @@ class _Import:
         self._cells = inputs.cells
         self._wanted = wanted
         self._session = session
+        self._gene_of_column = session.map_genes(inputs.root, inputs.genes)
         self._journal = Journal(work, self._recipe())
         if self._journal.discarded:
             say(f"{work}: left by an import of other folders, or before they changed: beginning again")
@@ -152,14 +154,15 @@ class _Import:
 
     def run(self, progress: Progress) -> None:
         """Stage every wanted study."""
-        gene_of_column = self._session.map_genes(self._inputs.root, self._inputs.genes)
+        every = range(len(self._inputs.folders))
         try:
             with ExitStack() as files:
-                arrays, rows = [], []
-                for which in range(len(self._inputs.folders)):
-                    arrays.append(files.enter_context(closing(self._regrouped(which, progress))))
-                    rows.append(files.enter_context(closing(self._cell_rows(which))))
-                self._build(arrays, rows, gene_of_column, progress)
+                rows = [files.enter_context(closing(self._cell_rows(which))) for which in every]
+                # all of the metadata is right before the hours that the arrays may take
+                for study in np.flatnonzero(self._wanted).tolist():
+                    self._metadata(rows, study)
+                arrays = [files.enter_context(closing(self._regrouped(which, progress))) for which in every]
+                self._build(arrays, rows, progress)
         except InputError:
             # begun again, it would fail again
             remove_journal(self._journal.path)
@@ -203,11 +206,16 @@ class _Import:
         study = self._cells.studies[self._cells.study_of[which][cell]]
         return NotFiniteValue(folder.array, study, str(read_table(folder.metadata).index[cell]))
 
+    def _metadata(self, rows: Sequence[CellRows], study: int) -> tuple[list[str], dict[str, Column]]:
+        name = self._cells.studies[study]
+        obs = read_study(rows, study, self._cells)
+        columns = field_columns(self._cells.options, obs, name)
+        return cell_ids(self._inputs.root, name, obs.index), columns
+
     def _build(
         self,
         arrays: Sequence[Regrouped],
         rows: Sequence[CellRows],
-        gene_of_column: npt.NDArray[np.int64],
         progress: Progress,
     ) -> None:
         inputs, session = self._inputs, self._session
@@ -217,13 +225,11 @@ class _Import:
             counts += np.bincount(study_of, minlength=len(counts))
         progress.start("studies", int(counts[self._wanted].sum()))
         for study in np.flatnonzero(self._wanted).tolist():
-            name = self._cells.studies[study]
-            obs = read_study(rows, study, self._cells)
-            columns = field_columns(self._cells.options, obs, name)
-            ids = cell_ids(inputs.root, name, obs.index)
-            del obs
+            ids, columns = self._metadata(rows, study)
             with closing(one_ahead(study_chunks(arrays, study, len(inputs.genes)))) as chunks:
-                study_rows = StudyRows(inputs.root, name, ids, gene_of_column, chunks)
+                study_rows = StudyRows(
+                    inputs.root, self._cells.studies[study], ids, self._gene_of_column, chunks
+                )
                 digest = inputs.digest(study, session.value_dtype)
                 session.stage(inputs.root.name, digest, study_rows, columns, buffer)
         progress.finish()
