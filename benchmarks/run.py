@@ -14,6 +14,7 @@ from pathlib import Path
 
 import build_bench
 import growth_bench
+import import_bench
 import peer_bench
 import screen_bench
 import search_bench
@@ -34,6 +35,7 @@ SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "growth": growth_bench.growth,
     "small": growth_bench.small_studies,
     "build": build_bench.build,
+    "import": import_bench.import_signature,
     "large": search_bench.large,
 }
 LARGE = Scale(2_000_000, 40)
