@@ -235,6 +235,14 @@ def test_a_field_of_another_kind_than_in_the_atlas_is_told_before_anything_is_re
         import_signature(atlas, SignatureFolders([other]))
 
 
+def test_sums_by_a_field_that_no_study_has_are_told_before_anything_is_read(tmp_path: Path) -> None:
+    bad = damaged(tmp_path / "in" / "f")
+    with pytest.raises(InvalidArgument, match="no study has the field 'batch'"):
+        import_signature(
+            tmp_path / "atlas", SignatureFolders([bad]), BuildOptions(pseudobulk=["sample", "batch"])
+        )
+
+
 def test_a_directory_that_is_no_imports_is_left_alone(tmp_path: Path) -> None:
     good = folder(tmp_path / "in" / "f")
     (tmp_path / "atlas.import").mkdir()

@@ -181,12 +181,16 @@ class AtlasBuild:
 
     def publish(self) -> BuildReport:
         """Make what was staged the next revision."""
-        for name in self._needed:
-            if not self._fields.get(name):
-                raise InvalidArgument("pseudobulk", f"no study has the field {name!r}")
+        self.check_needed()
         self._writer.publish()
         self.report.revision = self._writer.record.revision
         return self.report
+
+    def check_needed(self) -> None:
+        """Raise `InvalidArgument` if no study has one of the fields that sums were asked for."""
+        for name in self._needed:
+            if not self._fields.get(name):
+                raise InvalidArgument("pseudobulk", f"no study has the field {name!r}")
 
     def is_wanted(self, path: Path, study: str, digest: str) -> bool:
         """Whether a study is to be staged; `StudyExists` if it is there and may not be replaced."""

@@ -129,7 +129,7 @@ class StudyExists(InputError):
     def __init__(self, path: Path, study: str) -> None:
         super().__init__(
             f"{path}: the atlas already has study {study!r}, built from other content or with other options; "
-            "--replace replaces it, --study gives this one another name",
+            "--replace replaces it, another name of the study (insignia build --study) keeps both",
             path=str(path),
             study=study,
         )

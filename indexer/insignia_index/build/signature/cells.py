@@ -26,14 +26,15 @@ _FOLDER_FIELDS = ("cell_type", "cell_type_folder")
 class Cells:
     """What is known of the cells of all folders before an array is read.
 
-    ``study_of``: per folder, the study of each cell, int32 (n_cells,); ``columns``: per folder, its columns;
-    ``kinds``: of every column, over all folders. ``folder_field``: field that tells the folder's name, and
-    ``adds_folder``: whether it is none of the metadata's own.
+    ``study_of``: per folder, the study of each cell, int32 (n_cells,), and ``present``, all of them;
+    ``columns``: per folder, its columns; ``kinds``: of every column, over all folders. ``folder_field``: field
+    that tells the folder's name, and ``adds_folder``: whether it is none of the metadata's own.
     """
 
     options: InputFile
     studies: list[str] = field(default_factory=list)
     study_of: list[npt.NDArray[np.int32]] = field(default_factory=list)
+    present: list[set[int]] = field(default_factory=list)
     columns: list[list[str]] = field(default_factory=list)
     kinds: dict[str, str] = field(default_factory=dict)
     folder_field: str = _FOLDER_FIELDS[0]
@@ -49,8 +50,8 @@ class Cells:
         return list(
             dict.fromkeys(
                 name
-                for columns, of in zip(self.columns, self.study_of, strict=True)
-                if (of == study).any()
+                for columns, present in zip(self.columns, self.present, strict=True)
+                if study in present
                 for name in columns
             )
         )
@@ -71,7 +72,7 @@ class Cells:
     def digest(self, study: int, folders: Sequence[Folder]) -> str:
         """Digest of all folders with cells of a study, and of how their metadata is understood."""
         kinds = [(name, self.kinds[name]) for name in self.columns_of(study)]
-        digests = [f.digest for f, of in zip(folders, self.study_of, strict=True) if (of == study).any()]
+        digests = [f.digest for f, present in zip(folders, self.present, strict=True) if study in present]
         options = (self.options.study_field, self.options.sample_field, self.options.drop_fields)
         understood = (self.folder_field, self.adds_folder, kinds, options)
         return "-".join([bytes_digest(repr(digests).encode()), bytes_digest(repr(understood).encode())])
@@ -88,6 +89,7 @@ def scan_cells(folders: Sequence[Folder], options: InputFile) -> Cells:
         local, names = study_of_cells(named, table)
         ids = np.array([known.setdefault(name, len(known)) for name in names], np.int32)
         cells.study_of.append(ids[local])
+        cells.present.append(set(ids.tolist()))
         cells.columns.append([str(name) for name in table.columns])
         for name in table.columns:
             kind = _kind(table[name])
@@ -108,7 +110,7 @@ def _name_folders(cells: Cells, telling: set[str]) -> None:
         cells.adds_folder = False
     else:
         free = [name for name in _FOLDER_FIELDS if name not in cells.kinds]
-        cells.folder_field, cells.adds_folder = (free or [""])[0], bool(free)
+        cells.folder_field, cells.adds_folder = (free or _FOLDER_FIELDS)[0], bool(free)
 
 
 def _kind(values: pd.Series[Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,7 +37,7 @@ from insignia_index.build.signature.regroup import (
 from insignia_index.build.study import StudyRows
 from insignia_index.build.tables import read_genes, read_table
 from insignia_index.format.files import bytes_digest, file_digest
-from insignia_model.errors import InputError
+from insignia_model.errors import InputError, InvalidArgument
 from insignia_model.table import Column
 
 
@@ -73,15 +73,16 @@ def import_signature(
     """
     path, options = Path(path), options or BuildOptions()
     inputs = _Inputs.read(source)
-    options = replace(options, default_pseudobulk=("sample", inputs.cells.folder_field or "cell_type"))
+    options = replace(options, default_pseudobulk=("sample", inputs.cells.folder_field))
     work = path.with_name(path.name + ".import")
     with opened_build(path, options, progress) as session:
         wanted = inputs.wanted(session)
         if wanted.any():
             _Import(inputs, wanted, session, work, say).run(progress or SilentProgress())
         report = session.publish()
-    remove_journal(work)
-    return report
+        with suppress(InvalidArgument):  # a directory that is none of ours
+            remove_journal(work)
+        return report
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ class _Inputs:
         wanted = [session.is_wanted(self.root, *pair) for pair in zip(studies, digests, strict=True)]
         kinds = {study: self.cells.field_kinds(i) for i, study in enumerate(studies) if wanted[i]}
         session.check_kinds(self.root, kinds)
+        session.check_needed()
         return np.array(wanted, np.bool_)
 
 
