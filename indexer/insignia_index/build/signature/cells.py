@@ -27,8 +27,8 @@ class Cells:
     """What is known of the cells of all folders before an array is read.
 
     ``study_of``: per folder, the study of each cell, int32 (n_cells,), and ``present``, all of them;
-    ``columns``: per folder, its columns; ``kinds``: of every column, over all folders. ``folder_field``: field
-    that tells the folder's name, and ``adds_folder``: whether it is none of the metadata's own.
+    ``columns``: per folder, its columns; ``kinds``: of every column, over all folders. ``folder_field``:
+    field that tells the folder's name, and ``adds_folder``: whether it is none of the metadata's own.
     """
 
     options: InputFile
