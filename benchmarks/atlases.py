@@ -45,6 +45,7 @@ class Sizes:
     small_studies: Scale = Scale(200_000, 2_000)
     one_study: Scale = Scale(200_000, 1)
     peer: Scale = Scale(50_000, 10)
+    imported: Scale = Scale(100_000, 20)
     growth: tuple[Scale, ...] = (
         Scale(50_000, 10),
         Scale(100_000, 20),
@@ -68,6 +69,7 @@ QUICK = Sizes(
     small_studies=Scale(1_200, 12),
     one_study=Scale(1_200, 1),
     peer=Scale(1_200, 4),
+    imported=Scale(1_200, 4),
     growth=(Scale(1_200, 4), Scale(1_200, 12)),
     rounds=2,
     in_a_row=2,

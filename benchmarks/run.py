@@ -15,6 +15,7 @@ from pathlib import Path
 import attribution_bench
 import build_bench
 import growth_bench
+import import_bench
 import peer_bench
 import screen_bench
 import search_bench
@@ -36,6 +37,7 @@ SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "small": growth_bench.small_studies,
     "build": build_bench.build,
     "attribution": attribution_bench.attribution,
+    "import": import_bench.import_signature,
     "large": search_bench.large,
 }
 LARGE = Scale(2_000_000, 40)

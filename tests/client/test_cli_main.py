@@ -90,7 +90,8 @@ def test_there_is_a_version(capsys: Any) -> None:
 
 # --- processes --------------------------------------------------------------------------------------------
 
-HEAVY = "pandas matplotlib typer rich numba lmdb anndata h5py scipy torch faiss pyarrow zarr insignia_index"
+HEAVY = "pandas matplotlib typer rich numba lmdb anndata h5py scipy torch faiss pyarrow zarr tiledb"
+HEAVY += " insignia_index"
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:

@@ -46,8 +46,9 @@ def test_a_bad_input_to_a_new_atlas_leaves_no_atlas(name: str, tmp_path: Path) -
 
 def test_every_class_of_input_error_is_met() -> None:
     classes = {c for c in vars(e).values() if isinstance(c, type) and issubclass(c, InputError)}
-    # a gene table is no file of attributions: tests/index/test_gene_table.py
-    classes -= {InputError, e.UnreadableGeneTable}
-    assert {error for _, error, _ in CASES.values()} == classes
+    # no files of attributions: tests/index/test_gene_table.py, tests/index/test_import_errors.py
+    elsewhere = {e.UnreadableGeneTable, e.NoAttributions, e.UnsupportedArray}
+    classes -= {InputError}
+    assert {error for _, error, _ in CASES.values()} == classes - elsewhere
     for error in classes:
         assert error.__name__ in (e.__doc__ or "")

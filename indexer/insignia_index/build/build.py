@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ import numpy.typing as npt
 
 from insignia_index.build.errors import DuplicateGene, FieldConflict, InvalidText, StudyExists
 from insignia_index.build.gene_table import set_gene_table
-from insignia_index.build.inputs import InputFile, Source, open_source
+from insignia_index.build.inputs import InputFile, open_source
 from insignia_index.build.obs import cell_ids, field_columns, study_of_cells
 from insignia_index.build.progress import Progress, SilentProgress
-from insignia_index.build.pseudobulk import pseudobulk_fields, with_pseudobulk
+from insignia_index.build.pseudobulk import DEFAULT_FIELDS, pseudobulk_fields, with_pseudobulk
 from insignia_index.build.rows import RowsByStudy
 from insignia_index.build.study import PostingBuffer, StudyRows, build_shard
 from insignia_index.catalog.columns import CellIds, encode_column
@@ -69,34 +70,52 @@ def build_atlas(
     file with the names of the genes (see `read_gene_table`), fixed when the atlas is made unless
     ``replace_gene_table``; without one, names are those of human genes.
     """
-    if value_dtype not in (None, *VALUE_DTYPES):
-        raise InvalidArgument("value_dtype", f"{value_dtype!r} is not one of {', '.join(VALUE_DTYPES)}")
     if not files:
         raise InvalidArgument("files", "there are none to build from")
-    create_dtype = (value_dtype or "float16") if create else None
-    fields = pseudobulk_fields(pseudobulk)
-    with AtlasWriter.open(Path(path), create_dtype=create_dtype, pseudobulk=fields) as writer:
+    options = BuildOptions(value_dtype, pseudobulk, create, replace, gene_table, replace_gene_table)
+    with opened_build(Path(path), options, progress) as session:
+        for file in files:
+            session.add_file(file)
+        return session.publish()
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """As for `build_atlas`; ``default_pseudobulk``: fields that are taken when an atlas is made."""
+
+    value_dtype: str | None = None
+    pseudobulk: Sequence[str] | None = None
+    create: bool = True
+    replace: bool = False
+    gene_table: str | Path | None = None
+    replace_gene_table: bool = False
+    default_pseudobulk: tuple[str, ...] = DEFAULT_FIELDS
+
+
+@contextmanager
+def opened_build(path: Path, options: BuildOptions, progress: Progress | None) -> Iterator[AtlasBuild]:
+    """Lock the atlas and check what is fixed when it is made. What is not published vanishes."""
+    value_dtype, pseudobulk = options.value_dtype, options.pseudobulk
+    if value_dtype not in (None, *VALUE_DTYPES):
+        raise InvalidArgument("value_dtype", f"{value_dtype!r} is not one of {', '.join(VALUE_DTYPES)}")
+    create_dtype = (value_dtype or "float16") if options.create else None
+    fields = options.default_pseudobulk if pseudobulk is None else pseudobulk_fields(pseudobulk)
+    with AtlasWriter.open(path, create_dtype=create_dtype, pseudobulk=fields) as writer:
         if value_dtype is not None and value_dtype != writer.record.value_dtype:
             raise InvalidArgument(
                 "value_dtype",
                 f"the atlas stores {writer.record.value_dtype}; a new one can store {value_dtype}",
             )
-        if gene_table is not None:
-            set_gene_table(writer, Path(gene_table), replace_gene_table)
+        if options.gene_table is not None:
+            set_gene_table(writer, Path(options.gene_table), options.replace_gene_table)
         if pseudobulk is not None and fields != writer.record.pseudobulk:
             kept = ", ".join(writer.record.pseudobulk) or "none"
             raise InvalidArgument(
                 "pseudobulk",
                 f"the atlas keeps sums by {kept}; a new one can keep {', '.join(fields) or 'none'}",
             )
-        session = _Build(writer, replace, progress or SilentProgress())
-        for file in files:
-            session.add_file(file)
-        if pseudobulk is not None:
-            session.check_fields(fields)
-        writer.publish()
-        session.report.revision = writer.record.revision
-        return session.report
+        needed = fields if pseudobulk is not None else ()
+        yield AtlasBuild(writer, options.replace, progress or SilentProgress(), needed)
 
 
 def remove_studies(path: str | Path, studies: Sequence[str]) -> int:
@@ -111,11 +130,17 @@ def remove_studies(path: str | Path, studies: Sequence[str]) -> int:
         return writer.record.revision
 
 
-class _Build:
-    """The files of one build: what was staged so far, and the vocabulary as it grows."""
+class AtlasBuild:
+    """The inputs of one build: what was staged so far, and the vocabulary as it grows.
 
-    def __init__(self, writer: AtlasWriter, replace: bool, progress: Progress) -> None:
+    ``needed``: fields that some study must have when it is published.
+    """
+
+    def __init__(
+        self, writer: AtlasWriter, replace: bool, progress: Progress, needed: Sequence[str] = ()
+    ) -> None:
         self.report = BuildReport()
+        self._needed = needed
         self._writer = writer
         self._replace = replace
         self._progress = progress
@@ -124,44 +149,60 @@ class _Build:
         for study, known in writer.studies.items():
             for name, record in known.fields.items():
                 self._fields.setdefault(name, {})[study] = record.kind
-        self._staged: dict[str, Path] = {}
+        self._staged: set[str] = set()
 
     def add_file(self, file: InputFile) -> None:
         """Stage every study of a file that is not there yet."""
-        value_dtype = self._writer.record.value_dtype
-        digest = file.digest(value_dtype)
+        digest = file.digest(self.value_dtype)
         with open_source(file) as source:
             study_of, studies = study_of_cells(file, source.obs)
-            wanted = [i for i, study in enumerate(studies) if self._is_wanted(file, study, digest)]
+            wanted = [i for i, study in enumerate(studies) if self.is_wanted(file.path, study, digest)]
             if not wanted:
                 return
-            gene_of_column = self._map_genes(file.path, source.genes)
+            gene_of_column = self.map_genes(file.path, source.genes)
             rows_of = _rows_of(study_of, len(studies))
-            for i in wanted:
-                self._forget_fields(studies[i])
-            fields = [self._checked_fields(file, source, studies[i], rows_of[i]) for i in wanted]
+            fields = [field_columns(file, source.obs.iloc[rows_of[i]], studies[i]) for i in wanted]
+            kinds = [{name: column.kind for name, column in columns.items()} for columns in fields]
+            self.check_kinds(file.path, {studies[i]: of for i, of in zip(wanted, kinds, strict=True)})
             spill = self._writer.staging / "rows"
             spill.mkdir(parents=True, exist_ok=True)
             rows = RowsByStudy(source, study_of, wanted, spill)
-            buffer = PostingBuffer(len(self._writer.genes))
+            buffer = self.buffer()
             self._progress.start(file.path.name, sum(len(rows_of[i]) for i in wanted))
             for i, columns in zip(wanted, fields, strict=True):
                 ids = cell_ids(file.path, studies[i], source.obs.index[rows_of[i]])
                 study_rows = StudyRows(file.path, studies[i], ids, gene_of_column, rows.chunks(i))
-                self._stage(file, digest, study_rows, columns, buffer, source)
+                self.stage(file.path.name, digest, study_rows, columns, buffer, lambda: source.recipe)
             if file.attribution is not None:
                 self.report.recipes[file.path.name] = source.recipe
             self._progress.finish()
 
-    def check_fields(self, fields: Sequence[str]) -> None:
-        """Raise `InvalidArgument` if no study has one of the fields."""
-        for name in fields:
+    @property
+    def value_dtype(self) -> str:
+        """How the atlas stores values: float16 or float32."""
+        return self._writer.record.value_dtype
+
+    def buffer(self) -> PostingBuffer:
+        """Room for a block of postings of the genes that are mapped so far."""
+        return PostingBuffer(len(self._writer.genes))
+
+    def publish(self) -> BuildReport:
+        """Make what was staged the next revision."""
+        self.check_needed()
+        self._writer.publish()
+        self.report.revision = self._writer.record.revision
+        return self.report
+
+    def check_needed(self) -> None:
+        """Raise `InvalidArgument` if no study has one of the fields that sums were asked for."""
+        for name in self._needed:
             if not self._fields.get(name):
                 raise InvalidArgument("pseudobulk", f"no study has the field {name!r}")
 
-    def _is_wanted(self, file: InputFile, study: str, digest: str) -> bool:
+    def is_wanted(self, path: Path, study: str, digest: str) -> bool:
+        """Whether a study is to be staged; `StudyExists` if it is there and may not be replaced."""
         if study in self._staged:
-            raise StudyExists(file.path, study)
+            raise StudyExists(path, study)
         known = self._writer.studies.get(study)
         if known is None:
             return True
@@ -169,10 +210,10 @@ class _Build:
             self.report.unchanged.append(study)
             return False
         if not self._replace:
-            raise StudyExists(file.path, study)
+            raise StudyExists(path, study)
         return True
 
-    def _map_genes(self, path: Path, genes: list[str]) -> npt.NDArray[np.int64]:
+    def map_genes(self, path: Path, genes: list[str]) -> npt.NDArray[np.int64]:
         """Vocabulary id of every column; unknown genes are appended to the vocabulary."""
         if twice := repeated(genes):
             raise DuplicateGene(path, twice)
@@ -183,33 +224,36 @@ class _Build:
                 self._writer.genes.append(gene)
         return np.array([self._gene_ids[gene] for gene in genes], np.int64)
 
-    def _checked_fields(
-        self, file: InputFile, source: Source, study: str, rows: npt.NDArray[np.int64]
-    ) -> dict[str, Column]:
-        columns = field_columns(file, source.obs.iloc[rows], study)
+    def check_kinds(self, path: Path, kinds_of: dict[str, dict[str, str]]) -> None:
+        """Raise `FieldConflict` unless the fields of these studies are of the kinds that others have.
+
+        ``kinds_of``: study: field: kind. A study that is replaced does not bind the kinds of its fields.
+        """
+        for known in self._fields.values():
+            for study in kinds_of:
+                known.pop(study, None)
         numeric = ("number", "integer")
-        for name, column in columns.items():
-            kinds = self._fields.setdefault(name, {})
-            other, kind = next(iter(kinds.items()), (study, column.kind))
-            if kind != column.kind and not (kind in numeric and column.kind in numeric):
-                raise FieldConflict(file.path, name, column.kind, other, kind)
-            kinds[study] = column.kind
-        return columns
+        for study, kinds in kinds_of.items():
+            for name, kind in kinds.items():
+                known = self._fields.setdefault(name, {})
+                other, expected = next(iter(known.items()), (study, kind))
+                if kind != expected and not (kind in numeric and expected in numeric):
+                    raise FieldConflict(path, name, kind, other, expected)
+                known[study] = kind
 
-    def _forget_fields(self, study: str) -> None:
-        """A study that is replaced does not bind the kinds of its fields."""
-        for kinds in self._fields.values():
-            kinds.pop(study, None)
-
-    def _stage(
+    def stage(
         self,
-        file: InputFile,
+        source: str,
         digest: str,
         rows: StudyRows,
         columns: dict[str, Column],
         buffer: PostingBuffer,
-        source: Source,
+        recipe: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
+        """Write the files of a study, to be published with the others; ``source`` names its input.
+
+        ``recipe``: how its attributions were made, looked at when all rows are read.
+        """
         shard, directory = self._writer.stage(rows.study)
         value_bits = VALUE_BITS[self._writer.record.value_dtype]
         built = build_shard(rows, directory, buffer, value_bits, self._progress.advance)
@@ -233,16 +277,16 @@ class _Build:
                 n_postings=built.n_postings,
                 n_genes_measured=len(rows.gene_of_column),
                 signed=built.signed,
-                source=file.path.name,
+                source=source,
                 digest=digest,
                 cells_digest=bytes_digest(cells),
                 genes_digest=bytes_digest(genes),
                 files=files,
                 fields=fields,
-                recipe=dict(source.recipe),  # complete now that the rows are read
+                recipe=dict(recipe()),  # complete now that the rows are read
             )
         )
-        self._staged[rows.study] = file.path
+        self._staged.add(rows.study)
         done = self.report.replaced if rows.study in self._writer.studies else self.report.added
         done.append(rows.study)
         self.report.n_cells += len(rows.cell_ids)

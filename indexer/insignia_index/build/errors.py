@@ -18,6 +18,8 @@
     ├── FieldConflict        a number here, a category there
     ├── InvalidText
     ├── UnreadableGeneTable
+    ├── NoAttributions       not a folder as sc-signature publishes it
+    ├── UnsupportedArray     a TileDB array that sc-signature would not write
     └── ShapeMismatch        gene list, metadata and matrix disagree
 """
 
@@ -127,7 +129,7 @@ class StudyExists(InputError):
     def __init__(self, path: Path, study: str) -> None:
         super().__init__(
             f"{path}: the atlas already has study {study!r}, built from other content or with other options; "
-            "--replace replaces it, --study gives this one another name",
+            "--replace replaces it, another name of the study (insignia build --study) keeps both",
             path=str(path),
             study=study,
         )
@@ -178,6 +180,28 @@ class UnreadableGeneTable(InputError):
         super().__init__(
             f"{path}: {problem}; a gene table is CSV, TSV or Parquet with the columns symbol, ensembl_id, "
             "previous and aliases, names separated by |",
+            path=str(path),
+        )
+
+
+class NoAttributions(InputError):
+    """Neither a cell type's folder, as sc-signature publishes it, nor a folder of such."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(
+            f"{path}: {problem}; a cell type is a folder with attributions/ and its metadata, "
+            "give such folders or one that holds them",
+            path=str(path),
+        )
+
+
+class UnsupportedArray(InputError):
+    """A TileDB array that is not of the kind that sc-signature writes."""
+
+    def __init__(self, path: Path, found: str) -> None:
+        super().__init__(
+            f"{path}: the array {found}; what can be read is what sc-signature's create_tiledb writes: a "
+            "sparse array with the dimensions x (cells) and y (genes) and the attribute vals",
             path=str(path),
         )
 

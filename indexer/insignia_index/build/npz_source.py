@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy.sparse import csr_matrix
 
 from insignia_index.build.anndata_source import as_single, check_csr
@@ -22,6 +21,7 @@ from insignia_index.build.errors import (
     UnsupportedMatrix,
 )
 from insignia_index.build.inputs import InputFile
+from insignia_index.build.tables import read_genes, read_table
 
 
 class NpzSource:
@@ -33,8 +33,8 @@ class NpzSource:
         self._path = file.path
         if file.metadata is None or file.genes is None:
             raise UnreadableInput(file.path, "an .npz needs --metadata TABLE and --genes-file LIST beside it")
-        self.genes = _read_genes(file.genes)
-        self.obs = _read_table(file.metadata)
+        self.genes = read_genes(file.genes)
+        self.obs = read_table(file.metadata)
         self._matrix = _read_csr(file.path)
         n_cells, n_genes = self._matrix.shape
         if len(self.genes) != n_genes:
@@ -74,29 +74,3 @@ def _read_csr(path: Path) -> csr_matrix:
         raise CorruptMatrix(path, str(error)) from error
     check_csr(path, matrix, shape[0])
     return matrix
-
-
-def _read_genes(path: Path) -> list[str]:
-    try:
-        return [line.split("\t")[0].strip() for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableInput(path, f"the gene list cannot be read ({error})") from error
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        if path.suffix == ".parquet":
-            table = pd.read_parquet(path)
-            # pandas keeps an index of names; other writers have none
-            if isinstance(table.index, pd.RangeIndex):
-                table = table.set_index(table.columns[0])
-        else:
-            separator = "\t" if ".tsv" in path.suffixes else ","
-            ids = pd.read_csv(path, sep=separator, nrows=0).columns[0]
-            # ids as they are written: 007 is not 7, NA is not missing
-            converters = {ids: str}
-            table = pd.read_csv(path, sep=separator, converters=converters, low_memory=False).set_index(ids)
-    except (OSError, ValueError, IndexError) as error:
-        raise UnreadableInput(path, f"the metadata table cannot be read ({error})") from error
-    table.index = table.index.astype(str)
-    return table

@@ -18,12 +18,56 @@ C = TypeVar("C", bound=Callable[..., Any])
 _PATH = click.Path(path_type=Path)
 
 
+DROP_FIELD = click.option(
+    "--drop-field", "drop_fields", multiple=True, metavar="NAME", help="Metadata column to leave out."
+)
+SAMPLE_FIELD = click.option("--sample-field", metavar="NAME", help="Column with the sample (else 'sample').")
+REPLACE = click.option("--replace", is_flag=True, help="Replace studies that are there with other content.")
+
+
+def storage(command: C) -> C:
+    """Options that tell how an atlas stores what it is given."""
+    for option in (
+        click.option(
+            "--replace-gene-table", is_flag=True, help="Let --gene-table replace that of the atlas."
+        ),
+        click.option(
+            "--gene-table",
+            type=_PATH,
+            metavar="FILE",
+            help="Names of the genes of another species: CSV, TSV or Parquet with columns symbol, "
+            "ensembl_id, previous, aliases. Fixed when the atlas is made. [human genes]",
+        ),
+        click.option(
+            "--pseudobulk",
+            metavar="FIELD[,FIELD]",
+            callback=_fields,
+            help="Keep sums of attributions by these fields (and study), for --null and screens; 'none': "
+            "keep none. Fixed for good. [sample,cell_type]",
+        ),
+        click.option(
+            "--value-dtype",
+            type=click.Choice(["float16", "float32"]),
+            help="How attributions are stored; float32 is exact and takes twice the space. Fixed for good. "
+            "[float16]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _fields(_context: click.Context, _option: click.Parameter, text: str | None) -> list[str] | None:
+    """Names of a list with commas; none of 'none'."""
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    return [] if names == ["none"] else names
+
+
 def _inputs(command: C) -> C:
     """Arguments and options that tell what to read and how."""
     for option in (
-        click.option(
-            "--drop-field", "drop_fields", multiple=True, metavar="NAME", help="Metadata column to leave out."
-        ),
+        DROP_FIELD,
         click.option(
             "--genes-file", "genes", type=_PATH, metavar="FILE", help="For .npz: genes, one a line."
         ),
@@ -36,7 +80,7 @@ def _inputs(command: C) -> C:
         click.option(
             "--gene-field", metavar="NAME", help="Column of var with the gene symbols (else its index)."
         ),
-        click.option("--sample-field", metavar="NAME", help="Column with the sample (else 'sample')."),
+        SAMPLE_FIELD,
         click.option(
             "--study-field",
             metavar="NAME",
@@ -51,7 +95,7 @@ def _inputs(command: C) -> C:
             metavar="DIR",
             help="The files hold counts: make attributions with this model, as `insignia attribute` does.",
         ),
-        click.option("--replace", is_flag=True, help="Replace studies that are there with other content."),
+        REPLACE,
         click.argument("files", nargs=-1, required=True, type=_PATH),
         click.argument("atlas", type=_PATH),
     ):
@@ -61,35 +105,14 @@ def _inputs(command: C) -> C:
 
 @click.command()
 @_inputs
-@click.option(
-    "--value-dtype",
-    type=click.Choice(["float16", "float32"]),
-    help="How attributions are stored; float32 is exact and takes twice the space. Fixed for good. [float16]",
-)
-@click.option(
-    "--pseudobulk",
-    metavar="FIELD[,FIELD]",
-    help="Keep sums of attributions by these fields (and study), for --null and screens; 'none': keep none. "
-    "Fixed for good. [sample,cell_type]",
-)
-@click.option(
-    "--gene-table",
-    type=_PATH,
-    metavar="FILE",
-    help="Names of the genes of another species: CSV, TSV or Parquet with columns symbol, ensembl_id, "
-    "previous, aliases. Fixed when the atlas is made. [human genes]",
-)
-@click.option("--replace-gene-table", is_flag=True, help="Let --gene-table replace that of the atlas.")
-def build(atlas: Path, value_dtype: str | None, pseudobulk: str | None, **options: Any) -> None:
+@storage
+def build(atlas: Path, **options: Any) -> None:
     """Build an atlas from attribution files (.h5ad, .zarr, .npz), or from counts and a --model.
 
     If the atlas is there, studies that it lacks are added and unchanged ones left alone. Either all files
     are published, as one revision, or nothing is.
     """
-    fields = None if pseudobulk is None else [name.strip() for name in pseudobulk.split(",") if name.strip()]
-    if fields == ["none"]:
-        fields = []
-    _run(atlas, create=True, value_dtype=value_dtype, pseudobulk=fields, **options)
+    _run(atlas, create=True, **options)
 
 
 @click.command()
@@ -130,12 +153,13 @@ def _run(
         replace_gene_table=replace_gene_table,
         progress=BarProgress(),
     )
-    click.echo(_summary(atlas, report))
+    click.echo(summary(atlas, report))
     for name, recipe in report.recipes.items():
         click.echo("\n".join([f"  {name}", *("    " + line for line in recipe_lines(recipe))]))
 
 
-def _summary(atlas: Path, report: BuildReport) -> str:
+def summary(atlas: Path, report: BuildReport) -> str:
+    """What a build did, in a line."""
     done = [
         f"{len(studies):,} {'study' if len(studies) == 1 else 'studies'} {what}"
         for studies, what in (

@@ -1,0 +1,1 @@
+"""Attributions in the layout that sc-signature publishes: a folder per cell type, regrouped by study."""
