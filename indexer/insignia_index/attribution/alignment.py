@@ -47,26 +47,6 @@ class Alignment:
         words = {"n_model": self.selector.shape[1], "n_file": self.n_file, "n_measured": len(self.measured)}
         return words | found | {"n_summed": self.n_summed, "n_ambiguous": self.n_ambiguous}
 
-    def __str__(self) -> str:
-        ways = ", ".join(f"{n:,} {_IN_WORDS[way]}" for way, n in self.ways.items())
-        text = f"{len(self.measured):,} of the model's {self.selector.shape[1]:,} genes are there ({ways})"
-        if self.n_summed:
-            text += f"; {self.n_summed:,} of them are sums of columns with one name"
-        if self.n_ambiguous:
-            text += f"; {self.n_ambiguous:,} names are ambiguous and were left out"
-        if self.ways.get("case", 0) > len(self.measured) / 2:
-            text += "; most are written in another case: is it the model's species?"
-        return text
-
-
-_IN_WORDS = {
-    "exact": "by their symbols",
-    "case": "in another case",
-    "previous": "by previous symbols",
-    "alias": "by aliases",
-    "ensembl": "by Ensembl ids",
-}
-
 
 def align(
     path: Path, names: Sequence[str], genes: Sequence[str], strict: bool, least: int | None
