@@ -10,6 +10,7 @@ import numpy as np
 from insignia_index.catalog.catalog import MANIFEST, with_latest
 from insignia_index.catalog.records import StudyRecord
 from insignia_index.catalog.store import Store, check_pages
+from insignia_index.dense.files import dense_bytes, verify_dense
 from insignia_index.format.reader import verify_files
 from insignia_index.snapshot import Snapshot
 from insignia_model.errors import AtlasCorrupt
@@ -47,7 +48,8 @@ def _verified(path: Path, store: Store) -> VerifyReport:
         for i in range(len(snapshot.studies)):
             snapshot.check_metadata(i)
         snapshot.gene_table()
-        size_bytes = sum(sum(study.files.sizes.values()) for study in snapshot.studies)
+        verify_dense(snapshot)
+        size_bytes = sum(sum(study.files.sizes.values()) for study in snapshot.studies) + dense_bytes(snapshot)
         return VerifyReport(len(snapshot.studies), size_bytes)
     finally:
         snapshot.close()
@@ -58,6 +60,6 @@ def _verify_manifest(path: Path, study: StudyRecord) -> None:
         manifest = StudyRecord.from_json(path.read_bytes(), path)
     except FileNotFoundError as error:
         raise AtlasCorrupt(path, "it is missing") from error
-    # it was written before the study had a revision
-    if replace(manifest, revision=study.revision) != study:
+    # it was written before the study had a revision, or FAISS files
+    if replace(manifest, revision=study.revision) != replace(study, faiss=None):
         raise AtlasCorrupt(path, "it is not what the catalog says of the study")

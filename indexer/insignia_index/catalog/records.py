@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
+from insignia_index.dense.record import FaissRecord, StudyFaiss
 from insignia_index.format.files import ShardFiles, bytes_digest
 from insignia_model.errors import AtlasCorrupt, UnsupportedFormat
 
@@ -29,7 +30,7 @@ class AtlasRecord:
 
     ``digest``: of the vocabulary and of all study records, see `catalog_digest`. ``gene_table``: digest of
     the atlas's own table of gene names, empty if it has none. ``pseudobulk``: fields whose values make the
-    units of the pseudobulk sums; empty: none are kept.
+    units of the pseudobulk sums; empty: none are kept. ``faiss``: the codec and its recall, if there are any.
     """
 
     revision: int
@@ -38,12 +39,15 @@ class AtlasRecord:
     digest: str = ""
     gene_table: str = ""
     pseudobulk: tuple[str, ...] = ()
+    faiss: FaissRecord | None = None
 
     def to_bytes(self) -> bytes:
         """As stored under ``atlas``: digest of the JSON, then the JSON."""
         values = asdict(self)
         if not self.gene_table:  # readers that know of no gene tables can read such an atlas
             del values["gene_table"]
+        if self.faiss is None:  # likewise
+            del values["faiss"]
         body = json.dumps(values).encode()
         return bytes_digest(body).encode() + body
 
@@ -56,8 +60,10 @@ class AtlasRecord:
         try:
             data = json.loads(body)
             data["pseudobulk"] = tuple(map(str, data.get("pseudobulk", ())))
+            if "faiss" in data:
+                data["faiss"] = FaissRecord.from_json(data["faiss"])
             record = cls(**data)
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise AtlasCorrupt(path, f"its atlas record cannot be read ({error})") from error
         if record.value_dtype not in VALUE_BITS:
             raise AtlasCorrupt(path, f"its values are {record.value_dtype!r}, which nobody writes")
@@ -86,6 +92,7 @@ class StudyRecord:
 
     ``digest``: of its input and how it was read; ``cells_digest``, ``genes_digest``: of these catalog values.
     ``recipe``: how its attributions were made, in the words of the input; empty if that does not say.
+    ``faiss``: its FAISS files, if it has any.
     """
 
     study: str
@@ -103,12 +110,15 @@ class StudyRecord:
     files: ShardFiles
     fields: dict[str, FieldRecord] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
+    faiss: StudyFaiss | None = None
 
     def to_json(self) -> bytes:
         """As stored under ``study/<study>`` and in the shard's manifest."""
         values = asdict(self)
         if not self.recipe:  # readers that know of no recipes can read such a study
             del values["recipe"]
+        if self.faiss is None:  # likewise
+            del values["faiss"]
         return json.dumps(values).encode()
 
     @classmethod
@@ -118,6 +128,8 @@ class StudyRecord:
             data: dict[str, Any] = json.loads(bytes(raw))
             data["files"] = ShardFiles(**data["files"])
             data["fields"] = {name: FieldRecord(**record) for name, record in data["fields"].items()}
+            if "faiss" in data:
+                data["faiss"] = StudyFaiss.from_json(data["faiss"])
             record = cls(**data)
             if not isinstance(record.recipe, dict):
                 raise ValueError("its recipe is no JSON object")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +29,8 @@ from insignia_index.catalog.records import (
     shard_name,
 )
 from insignia_index.catalog.store import FULL, Store, WriteTransaction
+from insignia_index.dense.files import clear_dense, dense_files
+from insignia_index.dense.record import FaissRecord, StudyFaiss
 from insignia_index.format.files import bytes_digest, fsync_directory
 from insignia_model.errors import AtlasNotFound, InvalidArgument, StorageFull
 
@@ -109,6 +111,24 @@ class AtlasWriter:
         """Let the next revision resolve gene names by this table."""
         self._gene_table = packed
 
+    @property
+    def store(self) -> Store:
+        """The catalog."""
+        return self._store
+
+    def publish_faiss(self, record: FaissRecord | None, studies: Mapping[str, StudyFaiss | None]) -> None:
+        """Make other FAISS files those of the atlas and of ``studies``, as the next revision.
+
+        The files are in their places already; those that no catalog names any more are removed.
+        """
+        self.record = replace(self.record, faiss=record)
+        changed = {name: replace(self.studies[name], faiss=faiss) for name, faiss in studies.items()}
+        with self._store.write() as transaction:
+            for name, study in changed.items():
+                transaction.put(f"study/{name}", study.to_json())
+            self._put_atlas(transaction)
+        self.studies |= changed
+
     def publish(self) -> None:
         """Make the staged and removed studies the next revision, in one transaction."""
         if not self._staged and not self._removed and self._gene_table is None:
@@ -151,11 +171,12 @@ class AtlasWriter:
 
         Returns the catalog's revision, 0 if nothing was published.
         """
-        known, revision = set(), 0
+        known, named, revision = set(), set(), 0
         if not is_new(self._store):
             view, catalog = open_catalog(self._store)
             view.close()
             known = {study.shard for study in catalog.studies}
+            named = dense_files(catalog.record, catalog.studies)
             revision = catalog.record.revision
             with suppress(OSError):
                 write_revision(self.path, revision)
@@ -164,6 +185,7 @@ class AtlasWriter:
                 shutil.rmtree(directory, ignore_errors=True)
             else:
                 (directory / METADATA).unlink(missing_ok=True)
+        clear_dense(self.path, named)
         return revision
 
 

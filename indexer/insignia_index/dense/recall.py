@@ -1,0 +1,139 @@
+"""The recall gate: what share of the best cells FAISS finds, measured when the files are made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from insignia_index.cancel import CancelToken
+from insignia_index.dense.dense import Dense
+from insignia_index.dense.record import CurvePoint
+from insignia_index.dense.reference import random_signatures, reference_signatures
+from insignia_index.kernels.pseudobulk import count_cells
+from insignia_index.search.plan import Query, resolve
+from insignia_index.search.scoring import score_all, score_dtype
+from insignia_model.genes import GeneReport
+
+if TYPE_CHECKING:
+    from insignia_index.search.engine import Session
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Question = tuple[Ints, Floats]
+
+#: Kinds of questions, and whether heads choose among their candidates.
+SIGNATURE, PROFILE = "signature", "profile"
+BY_HEADS = {SIGNATURE: False, PROFILE: True}
+#: Candidates at which recall is measured, and numbers of best cells that it is measured for.
+CANDIDATES = (300, 1_000, 3_000, 10_000, 30_000)
+BEST = (100, 1_000)
+_PROFILES = 30
+#: What can be counted on lies so many standard deviations below the mean, if no question did worse.
+_DEVIATIONS = 3.0
+
+
+def measure(session: Session, dense: Dense, studies: Sequence[int], seed: int = 0) -> dict[str, list[CurvePoint]]:
+    """Recall against the exact engine by kind of question; profiles are of cells of the ``studies``.
+
+    Few of the cells are among those that the codec was learned on, of which it has many thousands.
+    """
+    starts = session.snapshot.study_starts
+    cells = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in studies])
+    drawn = np.random.default_rng([seed, 2]).choice(cells, min(_PROFILES, len(cells)), replace=False)
+    questions = {SIGNATURE: list(_signatures(session, seed)), PROFILE: [dense.profile(c) for c in drawn.tolist()]}
+    return {kind: _curve(session, dense, asked, kind) for kind, asked in questions.items() if asked}
+
+
+def _signatures(session: Session, seed: int) -> Iterator[Question]:
+    snapshot = session.snapshot
+    for signature in reference_signatures():
+        _, ids = resolve(snapshot, signature.weights.keys())
+        genes = np.unique(np.array(ids, np.int64))
+        genes = genes[genes >= 0]
+        if len(genes):
+            yield genes, np.ones(len(genes))
+    n_detecting = np.zeros(len(snapshot.genes))
+    count_cells(snapshot.table, n_detecting)
+    if n_detecting.any():
+        for genes in random_signatures(n_detecting, seed):
+            yield genes, np.ones(len(genes))
+
+
+def _curve(session: Session, dense: Dense, asked: Sequence[Question], kind: str) -> list[CurvePoint]:
+    n_cells = session.snapshot.n_cells
+    grid = [n for n in CANDIDATES if n < n_cells] or [n_cells]
+    recall = np.full((len(grid), len(BEST), len(asked)), np.nan)
+    seconds, exact_seconds = np.empty((len(grid), len(asked))), np.empty(len(asked))
+    for q, (genes, weights) in enumerate(asked):
+        bounds, exact_seconds[q] = _bounds(session, genes, weights)
+        for i, n in enumerate(grid):
+            for j, k in enumerate(BEST):
+                if k > min(n, n_cells):
+                    continue
+                started = time.perf_counter()
+                found = dense.find(genes, weights, k, n, by_heads=BY_HEADS[kind])
+                if j == 0:
+                    seconds[i, q] = time.perf_counter() - started
+                # a cell that ties with the k-th best is as good as it
+                recall[i, j, q] = np.count_nonzero(found.scores >= bounds[k]) / k
+    share = np.median(seconds / exact_seconds, axis=1)
+    points = []
+    for i, n in enumerate(grid):
+        known = {str(k): recall[i, j] for j, k in enumerate(BEST) if k <= min(n, n_cells)}
+        points.append(
+            CurvePoint(
+                n,
+                {k: round(float(values.mean()), 4) for k, values in known.items()},
+                {k: _low(values) for k, values in known.items()},
+                round(float(share[i]), 4),
+            )
+        )
+    return points
+
+
+def _low(values: Floats) -> float:
+    low = min(float(values.min()), float(values.mean() - _DEVIATIONS * values.std()))
+    return round(max(0.0, low), 4)
+
+
+def _bounds(session: Session, genes: Ints, weights: Floats) -> tuple[Mapping[int, float], float]:
+    """Exact score of the k-th best cell for every k of BEST, a little below it for rounding; and the time."""
+    snapshot = session.snapshot
+    started = time.perf_counter()
+    work = session.work(session.groupings.get((), (), None), CancelToken(), 1)
+    scores = session.buffers.take("scores", snapshot.n_cells, score_dtype(session.value_bits))
+    query = Query(genes, weights, 1.0, np.empty(0, np.int64), GeneReport({}))
+    score_all(work, query, session.genes.get(genes), session.value_bits, scores)
+    taken = time.perf_counter() - started
+    best = np.sort(scores)[::-1].astype(np.float64)
+    session.buffers.give("scores", scores)
+    slack = 1e-5 * float(np.abs(best[:1]).max())
+    return {k: float(best[min(k, len(best)) - 1]) - slack for k in BEST}, taken
+
+
+def expected(points: Sequence[CurvePoint], k: int, n_candidates: int) -> float:
+    """Recall of the best ``k`` that can be counted on with so many candidates; 0 if nothing was measured.
+
+    Between two measured k the worse of both counts.
+    """
+    reached = [point for point in points if point.candidates <= n_candidates]
+    if not reached:
+        return 0.0
+    point = reached[-1]
+    of = [point.low[str(best)] for best in BEST if str(best) in point.low]
+    larger = [best for best in BEST if best >= k and str(best) in point.low]
+    if not larger:
+        return 0.0
+    return min(of[: BEST.index(larger[0]) + 1])
+
+
+def needed(points: Sequence[CurvePoint], k: int, target: float) -> CurvePoint | None:
+    """The first point of the curve that can be counted on for the target; None if there is none."""
+    for point in points:
+        if expected(points, k, point.candidates) >= target:
+            return point
+    return None

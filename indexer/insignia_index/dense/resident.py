@@ -1,0 +1,186 @@
+"""The FAISS indexes of a snapshot's studies, merged into few that stay in memory, and searched under a filter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from insignia_index.dense.codec import Codec
+from insignia_index.dense.index import faiss_module, flat_index, probes, read_index
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+Passing = npt.NDArray[np.bool_]
+
+#: Projections by which the score of the n-th best cell is guessed.
+_PROBES = 4_096
+#: Of them that must be among the best, for the guess to be worth anything.
+_LEAST_PROBES = 24
+_NEAR = 1.25
+_CHUNK = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A study's index file; ``first_row``: of its cells in the snapshot."""
+
+    path: Path
+    first_row: int
+    n_cells: int
+
+
+class Projected:
+    """All projected studies of a snapshot as one index. Safe for many threads.
+
+    A search asks for all cells above a score rather than for the best n: FAISS keeps a heap for those, which
+    takes longer than the scan. The score is guessed from a sample of the projections.
+    """
+
+    def __init__(self, codec: Codec, lists: Path | None, parts: Sequence[Part]) -> None:
+        self._faiss = faiss_module()
+        self.codec = codec
+        self.n_cells = sum(part.n_cells for part in parts)
+        self.n_lists = 0
+        self._rows = np.concatenate([np.arange(p.first_row, p.first_row + p.n_cells) for p in parts])
+        self._index = flat_index(codec.n_dimensions) if lists is None else read_index(lists)
+        stride = max(1, self.n_cells // _PROBES)
+        probes_found: list[Floats] = []
+        for part in parts:
+            index = read_index(part.path)
+            at = np.arange(-part.first_row % stride, part.n_cells, stride)
+            probes_found.append(_reconstructed(index, at))
+            if lists is None:
+                self._index.merge_from(index)
+            elif hasattr(index, "nlist"):
+                self._index.merge_from(index, part.first_row)
+            else:  # a small study, which has no lists of its own
+                for first in range(0, part.n_cells, _CHUNK):
+                    n = min(_CHUNK, part.n_cells - first)
+                    ids = np.arange(part.first_row + first, part.first_row + first + n)
+                    self._index.add_with_ids(index.reconstruct_n(first, n), ids)
+        starts = [p.first_row + np.arange(-p.first_row % stride, p.n_cells, stride) for p in parts]
+        self._probe_rows = np.concatenate(starts)
+        self._probes = np.concatenate(probes_found)
+        if lists is not None:
+            self.n_lists = int(self._index.nlist)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the codes."""
+        return self.n_cells * 2 * self.codec.n_dimensions
+
+    def candidates(
+        self, projection: Floats, n: int, passing: Passing | None = None, n_passing: int | None = None
+    ) -> tuple[Ints, Floats]:
+        """Rows int64 (m,) and projected scores float32 of about the ``n`` best cells that pass; m is near n.
+
+        ``projection`` float32 (n_dimensions,), as `Codec.project` gives it; ``passing`` bool (n_cells of the
+        snapshot,), of which ``n_passing`` projected cells pass.
+        """
+        faiss = self._faiss
+        faiss.omp_set_num_threads(1)  # of this thread: searches already come on several
+        query = np.ascontiguousarray(projection[None] / np.float32(self.codec.scale))
+        n_passing = self.n_cells if n_passing is None else n_passing
+        if n_passing == 0 or n == 0:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        selector, bits = self._selector(passing)
+        bound = self._bound(query[0], n, passing, n_passing)
+        if bound is not None:
+            _, scores, found = self._index.range_search(query, bound, params=self._parameters(selector))
+            rows, scores = self._passing(found, scores, passing)
+            if len(rows) > 2 * n:
+                best = np.argpartition(-scores, n)[:n]
+                rows, scores = rows[best], scores[best]
+            if len(rows) * _NEAR >= min(n, n_passing):
+                return rows, scores
+        scores, found = self._index.search(query, min(n, n_passing), params=self._parameters(selector, bound))
+        del bits  # the selector looks at it
+        return self._passing(found[0], scores[0], passing)
+
+    def _parameters(self, selector: Any, bound: float | None = 0.0) -> Any:
+        faiss = self._faiss
+        if not self.n_lists:
+            return faiss.SearchParameters(sel=selector)
+        # where nothing can be guessed few cells pass, and they may lie in any list
+        n_probe = probes(self.n_lists) if bound is not None else self.n_lists
+        return faiss.SearchParametersIVF(sel=selector, nprobe=n_probe)
+
+    def _selector(self, passing: Passing | None) -> tuple[Any, npt.NDArray[np.uint8] | None]:
+        """FAISS's selector of the cells that pass, and the bits that must outlive it."""
+        if passing is None:
+            return None, None
+        by_id = passing if self.n_lists else passing[self._rows]  # without lists, ids are places
+        bits = np.packbits(by_id, bitorder="little")
+        return self._faiss.IDSelectorBitmap(len(bits), self._faiss.swig_ptr(bits)), bits
+
+    def _bound(self, query: Floats, n: int, passing: Passing | None, n_passing: int) -> float | None:
+        """A score that about ``n`` of the cells that pass exceed; None if too few of the sample tell."""
+        sample = self._probes if passing is None else self._probes[passing[self._probe_rows]]
+        rank = round(len(sample) * n / n_passing)
+        if not _LEAST_PROBES <= rank < len(sample):
+            return None
+        scores = sample @ query
+        return float(np.partition(scores, len(scores) - rank)[len(scores) - rank])
+
+    def _passing(self, found: Ints, scores: Floats, passing: Passing | None) -> tuple[Ints, Floats]:
+        """Rows of the snapshot; nothing that the filter leaves out, whatever FAISS made of its selector."""
+        kept = found >= 0
+        rows = found if self.n_lists else self._rows[found]
+        if passing is not None:
+            kept &= passing[np.where(kept, rows, 0)]
+        return rows[kept], scores[kept]
+
+
+class Panel:
+    """Studies that measured the same genes, as one `IndexFlatIP` in the space of those genes."""
+
+    def __init__(self, genes: Ints, parts: Sequence[Part]) -> None:
+        self._faiss = faiss_module()
+        self.genes = genes
+        self.rows = np.concatenate([np.arange(p.first_row, p.first_row + p.n_cells) for p in parts])
+        self._index = self._faiss.IndexFlatIP(len(genes))
+        for part in parts:
+            self._index.merge_from(read_index(part.path))
+
+    def best(self, weights: npt.NDArray[np.float64], n: int, passing: Passing | None = None) -> Ints:
+        """Rows of the ``n`` best cells that pass and of all that tie with the last; ``weights`` by gene."""
+        faiss = self._faiss
+        faiss.omp_set_num_threads(1)
+        query = np.zeros((1, len(self.genes)), np.float32)
+        known = self.genes < len(weights)
+        query[0, known] = weights[self.genes[known]]
+        here = None if passing is None else passing[self.rows]
+        n_passing = len(self.rows) if here is None else int(np.count_nonzero(here))
+        n = min(n, n_passing)
+        if n == 0:
+            return np.empty(0, np.int64)
+        selector, bits = None, None
+        if here is not None:
+            bits = np.packbits(here, bitorder="little")
+            selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
+        scores, _ = self._index.search(query, n, params=faiss.SearchParameters(sel=selector))
+        # FAISS breaks ties and rounds as it likes: take all that could be among the best
+        last = float(scores[0, -1])
+        slack = 1e-5 * max(abs(float(scores[0, 0])), abs(last)) + np.finfo(np.float32).tiny
+        _, _, found = self._index.range_search(query, last - slack, params=faiss.SearchParameters(sel=selector))
+        del bits
+        if here is not None:
+            found = found[here[found]]
+        return self.rows[found]
+
+    def values(self, rows: Ints) -> Floats:
+        """Attributions of the rows, float32 (n, n_genes)."""
+        at = np.searchsorted(self.rows, rows)
+        return np.stack([self._index.reconstruct(int(i)) for i in at]) if len(at) else np.empty((0, len(self.genes)), np.float32)
+
+
+def _reconstructed(index: Any, at: Ints) -> Floats:
+    if hasattr(index, "nlist"):
+        index.make_direct_map()
+    found = [index.reconstruct(int(i)) for i in at]
+    return np.stack(found) if found else np.empty((0, index.d), np.float32)
