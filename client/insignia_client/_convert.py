@@ -265,6 +265,8 @@ def studies(answer: pb.ListStudiesResponse) -> list[StudyInfo]:
             source=s.source,
             signed=s.signed,
             recipe=s.recipe,
+            faiss=s.faiss,
+            faiss_kept=s.faiss_kept,
         )
         for s in answer.studies
     ]

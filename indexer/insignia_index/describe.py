@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 
 from insignia_index.catalog.records import CATALOG_VERSION, StudyRecord
+from insignia_index.dense.files import dense_bytes
 from insignia_index.snapshot import Snapshot
 from insignia_model.info import AtlasInfo, FieldInfo, StudyInfo
 
@@ -25,6 +26,8 @@ def study_info(record: StudyRecord) -> StudyInfo:
         source=record.source,
         signed=record.signed,
         recipe=json.dumps(record.recipe) if record.recipe else "",
+        faiss=record.faiss.kind if record.faiss else "",
+        faiss_kept=record.faiss.kept if record.faiss else 1.0,
     )
 
 
@@ -32,6 +35,7 @@ def atlas_info(snapshot: Snapshot) -> AtlasInfo:
     """The atlas as a whole."""
     studies = snapshot.studies
     shards = sum(sum(study.files.sizes.values()) for study in studies)
+    faiss = snapshot.record.faiss
     catalog = (snapshot.atlas / "meta.lmdb").stat()
     return AtlasInfo(
         format_version=CATALOG_VERSION,
@@ -41,10 +45,11 @@ def atlas_info(snapshot: Snapshot) -> AtlasInfo:
         n_cells=snapshot.n_cells,
         n_genes=len(snapshot.genes),
         n_postings=sum(study.n_postings for study in studies),
-        size_bytes=shards + min(catalog.st_size, 512 * catalog.st_blocks),  # it ends in a hole
+        size_bytes=shards + dense_bytes(snapshot) + min(catalog.st_size, 512 * catalog.st_blocks),  # a hole
         value_dtype=snapshot.record.value_dtype,
         signed=any(study.signed for study in studies),
-        engines=("sparse",),
+        engines=("sparse", "faiss") if faiss else ("sparse",),
+        faiss=json.dumps(faiss.to_json()) if faiss else "",
     )
 
 

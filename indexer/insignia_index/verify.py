@@ -49,7 +49,9 @@ def _verified(path: Path, store: Store) -> VerifyReport:
             snapshot.check_metadata(i)
         snapshot.gene_table()
         verify_dense(snapshot)
-        size_bytes = sum(sum(study.files.sizes.values()) for study in snapshot.studies) + dense_bytes(snapshot)
+        size_bytes = sum(sum(study.files.sizes.values()) for study in snapshot.studies) + dense_bytes(
+            snapshot
+        )
         return VerifyReport(len(snapshot.studies), size_bytes)
     finally:
         snapshot.close()

@@ -10,6 +10,9 @@ class StudyInfo:
     """One study. ``size_bytes``: its files; ``source``: name of the file that it was built from.
 
     ``recipe``: how its attributions were made (model, method, ...), a JSON object; empty if nobody said.
+    ``faiss``: its FAISS index, exact or projected, empty if it has none; ``faiss_kept``: share of the
+    squared norm of its attributions that the projection keeps. A study that keeps far less than the others
+    is unlike the cells that the projection was learned on.
     """
 
     study: str
@@ -22,6 +25,8 @@ class StudyInfo:
     source: str
     signed: bool
     recipe: str = ""
+    faiss: str = ""
+    faiss_kept: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,10 @@ class FieldInfo:
 
 @dataclass(frozen=True, slots=True)
 class AtlasInfo:
-    """The atlas as a whole. ``size_bytes``: shards and catalog; ``signed``: some attribution is negative."""
+    """The atlas as a whole. ``size_bytes``: shards and catalog; ``signed``: some attribution is negative.
+
+    ``faiss``: its codec and the recall that was measured with it, a JSON object; empty if there is none.
+    """
 
     format_version: int
     revision: int
@@ -57,3 +65,4 @@ class AtlasInfo:
     value_dtype: str
     signed: bool
     engines: tuple[str, ...]
+    faiss: str = ""

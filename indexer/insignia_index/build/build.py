@@ -22,6 +22,7 @@ from insignia_index.build.study import PostingBuffer, StudyRows, build_shard
 from insignia_index.catalog.columns import CellIds, encode_column
 from insignia_index.catalog.records import VALUE_BITS, FieldRecord, StudyRecord
 from insignia_index.catalog.writer import AtlasWriter, write_metadata
+from insignia_index.dense.train import TrainReport, check_policy, update
 from insignia_index.format.files import ShardFiles, bytes_digest
 from insignia_index.format.reader import Shard
 from insignia_index.format.writer import gene_bitmap
@@ -38,6 +39,7 @@ class BuildReport:
     """What a build did: studies added, replaced, and those that were already there unchanged.
 
     ``recipes``: how attributions were made in passing, by the file of their counts.
+    ``faiss``: what was done about FAISS indexes, if the atlas has or had any.
     """
 
     added: list[str] = field(default_factory=list)
@@ -47,6 +49,7 @@ class BuildReport:
     n_postings: int = 0
     revision: int = 0
     recipes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    faiss: TrainReport | None = None
 
 
 def build_atlas(
@@ -59,20 +62,24 @@ def build_atlas(
     replace: bool = False,
     gene_table: str | Path | None = None,
     replace_gene_table: bool = False,
+    faiss: str | None = None,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Add the studies of ``files`` to the atlas at ``path`` as one new revision, or raise and change nothing.
 
     ``value_dtype``: float16 (default) or float32, fixed when the atlas is made; so is ``pseudobulk``, the
-    fields by which sums of attributions are kept (default: sample and cell_type; empty: none), for nulls and
-    screens. With ``create`` false the atlas must exist. A study that is there with the same content and
+    fields by which sums of attributions are kept (default: sample and cell_type; empty: none), for nulls
+    and screens. With ``create`` false the atlas must exist. A study that is there with the same content and
     options is left alone; with other content it is replaced if ``replace``, else refused. ``gene_table``:
     file with the names of the genes (see `read_gene_table`), fixed when the atlas is made unless
-    ``replace_gene_table``; without one, names are those of human genes.
+    ``replace_gene_table``; without one, names are those of human genes. ``faiss``: see
+    `dense.train.retrain`; default: what the atlas has, for its new studies too. The indexes are made once
+    the studies are published, as a revision of their own: until then, and should it fail, all is answered
+    by the sparse engine.
     """
     if not files:
         raise InvalidArgument("files", "there are none to build from")
-    options = BuildOptions(value_dtype, pseudobulk, create, replace, gene_table, replace_gene_table)
+    options = BuildOptions(value_dtype, pseudobulk, create, replace, gene_table, replace_gene_table, faiss)
     with opened_build(Path(path), options, progress) as session:
         for file in files:
             session.add_file(file)
@@ -89,6 +96,7 @@ class BuildOptions:
     replace: bool = False
     gene_table: str | Path | None = None
     replace_gene_table: bool = False
+    faiss: str | None = None
     default_pseudobulk: tuple[str, ...] = DEFAULT_FIELDS
 
 
@@ -98,6 +106,7 @@ def opened_build(path: Path, options: BuildOptions, progress: Progress | None) -
     value_dtype, pseudobulk = options.value_dtype, options.pseudobulk
     if value_dtype not in (None, *VALUE_DTYPES):
         raise InvalidArgument("value_dtype", f"{value_dtype!r} is not one of {', '.join(VALUE_DTYPES)}")
+    check_policy(options.faiss)
     create_dtype = (value_dtype or "float16") if options.create else None
     fields = options.default_pseudobulk if pseudobulk is None else pseudobulk_fields(pseudobulk)
     with AtlasWriter.open(path, create_dtype=create_dtype, pseudobulk=fields) as writer:
@@ -115,7 +124,7 @@ def opened_build(path: Path, options: BuildOptions, progress: Progress | None) -
                 f"the atlas keeps sums by {kept}; a new one can keep {', '.join(fields) or 'none'}",
             )
         needed = fields if pseudobulk is not None else ()
-        yield AtlasBuild(writer, options.replace, progress or SilentProgress(), needed)
+        yield AtlasBuild(writer, options.replace, progress or SilentProgress(), needed, options.faiss)
 
 
 def remove_studies(path: str | Path, studies: Sequence[str]) -> int:
@@ -137,10 +146,16 @@ class AtlasBuild:
     """
 
     def __init__(
-        self, writer: AtlasWriter, replace: bool, progress: Progress, needed: Sequence[str] = ()
+        self,
+        writer: AtlasWriter,
+        replace: bool,
+        progress: Progress,
+        needed: Sequence[str] = (),
+        faiss: str | None = None,
     ) -> None:
         self.report = BuildReport()
         self._needed = needed
+        self._faiss = faiss
         self._writer = writer
         self._replace = replace
         self._progress = progress
@@ -190,6 +205,8 @@ class AtlasBuild:
         """Make what was staged the next revision."""
         self.check_needed()
         self._writer.publish()
+        if self._faiss is not None or self._writer.record.faiss is not None:
+            self.report.faiss = update(self._writer, self._faiss, progress=self._progress)
         self.report.revision = self._writer.record.revision
         return self.report
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from insignia_index.cli.attribute import attribution_of, recipe_lines, recipe_options
+from insignia_index.cli.manage import faiss_lines
+from insignia_index.dense.record import KINDS
 
 if TYPE_CHECKING:
     from insignia_index.build.build import BuildReport
@@ -22,6 +24,12 @@ DROP_FIELD = click.option(
     "--drop-field", "drop_fields", multiple=True, metavar="NAME", help="Metadata column to leave out."
 )
 SAMPLE_FIELD = click.option("--sample-field", metavar="NAME", help="Column with the sample (else 'sample').")
+FAISS = click.option(
+    "--faiss",
+    type=click.Choice(KINDS),
+    help="Indexes for similar cells: exact (in the space of the genes, for panels), projected, auto (exact "
+    "up to 2,048 measured genes), none. [those of the atlas, else none]",
+)
 REPLACE = click.option("--replace", is_flag=True, help="Replace studies that are there with other content.")
 
 
@@ -38,6 +46,7 @@ def storage(command: C) -> C:
             help="Names of the genes of another species: CSV, TSV or Parquet with columns symbol, "
             "ensembl_id, previous, aliases. Fixed when the atlas is made. [human genes]",
         ),
+        FAISS,
         click.option(
             "--pseudobulk",
             metavar="FIELD[,FIELD]",
@@ -132,6 +141,7 @@ def _run(
     replace: bool,
     gene_table: Path | None = None,
     replace_gene_table: bool = False,
+    faiss: str | None = None,
     model: Path | None = None,
     **how: Any,
 ) -> None:
@@ -151,9 +161,13 @@ def _run(
         replace=replace,
         gene_table=gene_table,
         replace_gene_table=replace_gene_table,
+        faiss=faiss,
         progress=BarProgress(),
     )
     click.echo(summary(atlas, report))
+    if report.faiss is not None:
+        for line in faiss_lines(report.faiss):
+            click.echo(line)
     for name, recipe in report.recipes.items():
         click.echo("\n".join([f"  {name}", *("    " + line for line in recipe_lines(recipe))]))
 

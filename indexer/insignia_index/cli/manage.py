@@ -1,13 +1,18 @@
-"""``insignia remove``, ``verify`` and ``info``."""
+"""``insignia remove``, ``retrain``, ``verify`` and ``info``."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from insignia_index.dense.record import KINDS, FaissRecord
+
+if TYPE_CHECKING:
+    from insignia_index.dense.train import TrainReport
 
 _ATLAS = click.argument("atlas", type=click.Path(path_type=Path))
 
@@ -21,6 +26,45 @@ def remove(atlas: Path, studies: tuple[str, ...]) -> None:
 
     revision = remove_studies(atlas, studies)
     click.echo(f"{atlas}: removed {', '.join(dict.fromkeys(studies))} (revision {revision})")
+
+
+@click.command()
+@_ATLAS
+@click.option(
+    "--faiss", "policy", type=click.Choice(KINDS), help="What kind of indexes. [that of the atlas, else auto]"
+)
+@click.option(
+    "--dimensions", type=click.IntRange(min=1), help="Of the projection. [that of the atlas, else 128]"
+)
+def retrain(atlas: Path, policy: str | None, dimensions: int | None) -> None:
+    """Learn the projection anew and replace all FAISS indexes; the atlas can be served meanwhile."""
+    from insignia_index.build.progress import BarProgress
+    from insignia_index.dense.train import retrain as train
+
+    report = train(atlas, policy, n_dimensions=dimensions, progress=BarProgress())
+    for line in faiss_lines(report):
+        click.echo(line)
+
+
+def faiss_lines(report: TrainReport) -> list[str]:
+    """What was done about FAISS, in lines."""
+    if report.record is None:
+        return ["FAISS: no indexes"]
+    n = len(report.studies)
+    done = f"FAISS: {n:,} {'index' if n == 1 else 'indexes'} written (revision {report.revision})"
+    return [done, *_recall_lines(report.record)]
+
+
+def _recall_lines(record: FaissRecord) -> list[str]:
+    """The measured recall, a line for each number of candidates."""
+    lines = []
+    for kind, points in record.recall.items():
+        for point in points:
+            found = ", ".join(
+                f"{mean:.3f} of the best {k} (least {point.low[k]:.3f})" for k, mean in point.mean.items()
+            )
+            lines.append(f"  recall of a {kind} with {point.candidates:>6,} candidates: {found}")
+    return lines
 
 
 @click.command()
@@ -57,10 +101,19 @@ def info(atlas: Path, form: str) -> None:
         f"  postings  {about.n_postings:>15,}  ({about.value_dtype}{', signed' if about.signed else ''})"
     )
     click.echo(f"  bytes     {about.size_bytes:>15,}  ({per_posting:.2f} a posting)")
+    if about.faiss:
+        record = FaissRecord.from_json(json.loads(about.faiss))
+        lists = f", {record.n_lists:,} lists" if record.n_lists else ""
+        space = f", {record.n_dimensions} dimensions{lists}" if record.n_dimensions else ""
+        click.echo(f"  FAISS     {record.policy}, version {record.version}{space}")
+        for line in _recall_lines(record):
+            click.echo("  " + line)
     for study in studies:
+        faiss = f", FAISS {study.faiss}" if study.faiss else ""
+        kept = f" ({study.faiss_kept:.1%} kept)" if study.faiss == "projected" else ""
         click.echo(
             f"  {study.study}: {study.n_cells:,} cells, {study.n_samples:,} samples, "
-            f"{study.n_genes_measured:,} genes, revision {study.revision}, from {study.source}"
+            f"{study.n_genes_measured:,} genes, revision {study.revision}, from {study.source}{faiss}{kept}"
         )
         if study.recipe:
             click.echo(f"    attributions: {_in_words(json.loads(study.recipe))}")

@@ -20,11 +20,12 @@ _OVERSAMPLES = 10
 
 @dataclass(frozen=True)
 class Codec:
-    """``components`` float32 (n_genes, n_dimensions), orthonormal columns: a cell a is projected to a @ components.
+    """``components`` float32 (n_genes, n_dimensions), orthonormal: a cell a is projected to a @ components.
 
-    The first right singular vectors of the training cells' attributions, neither centred nor scaled: the inner
-    product of two projections is then the best linear guess of the cells' own. Genes that were appended to the
-    vocabulary later are not in it. ``scale``: power of two that brings projections into float16's range.
+    The first right singular vectors of the training cells' attributions, neither centred nor scaled: the
+    inner product of two projections is then the best linear guess of the cells' own. Genes that were
+    appended to the vocabulary later are not in it. ``scale``: power of two that brings projections into
+    float16's range.
     """
 
     components: npt.NDArray[np.float32]

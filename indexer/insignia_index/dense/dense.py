@@ -39,7 +39,11 @@ class Dense:
     """The dense files of a snapshot. Files are read and checked at the first use; safe for many threads."""
 
     def __init__(
-        self, snapshot: Snapshot, record: FaissRecord, studies: Sequence[StudyFaiss | None], directory: Path | None = None
+        self,
+        snapshot: Snapshot,
+        record: FaissRecord,
+        studies: Sequence[StudyFaiss | None],
+        directory: Path | None = None,
     ) -> None:
         self.record = record
         self._snapshot = snapshot
@@ -104,7 +108,11 @@ class _Loaded:
         for i, faiss in enumerate(studies):
             if faiss is None:
                 continue
-            shard, first, n = snapshot.studies[i].shard, int(snapshot.study_starts[i]), snapshot.studies[i].n_cells
+            shard, first, n = (
+                snapshot.studies[i].shard,
+                int(snapshot.study_starts[i]),
+                snapshot.studies[i].n_cells,
+            )
             part = Part(checked(study_file(directory, shard, "index"), faiss.files["index"]), first, n)
             if faiss.kind == "exact":
                 panels.setdefault(sets[which[i]].tobytes(), []).append(part)
@@ -124,12 +132,16 @@ class _Loaded:
             self.projected = Projected(codec, lists, projected)
 
     def find(
-        self, genes: Ints, weights: npt.NDArray[np.float64], k: int, n_candidates: int, passing: Passing | None,
-        by_heads: bool,
+        self, genes: Ints, weights: npt.NDArray[np.float64], k: int, n_candidates: int, passing: Passing |
+        None, by_heads: bool,
     ) -> Found:  # fmt: skip
         room = np.zeros(max(_ROOM, len(self._snapshot.genes)))
         room[genes] = weights
-        found = [self._projected(genes, weights, room, k, n_candidates, passing, by_heads)] if self.projected else []
+        found = (
+            [self._projected(genes, weights, room, k, n_candidates, passing, by_heads)]
+            if self.projected
+            else []
+        )
         for panel in self.panels:
             rows = panel.best(room, k, passing)
             known = room[panel.genes]

@@ -47,7 +47,9 @@ def checked(path: Path, record: FileRecord) -> Path:
     return path
 
 
-def _files(record: FaissRecord | None, studies: Iterable[tuple[str, StudyFaiss | None]]) -> dict[str, FileRecord]:
+def _files(
+    record: FaissRecord | None, studies: Iterable[tuple[str, StudyFaiss | None]]
+) -> dict[str, FileRecord]:
     """What the catalog says of the files, by their path in the folder."""
     if record is None:
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ def faiss_module() -> Any:
     try:
         import faiss
     except ImportError as error:
-        raise EngineUnavailable("faiss", "faiss is not installed here", "pip install 'insignia[faiss]'") from error
+        raise EngineUnavailable(
+            "faiss", "faiss is not installed here", "pip install 'insignia[faiss]'"
+        ) from error
     return faiss
 
 
@@ -43,7 +46,7 @@ def lists_for(n_cells: int) -> int:
     """How many lists suit so many projected cells; 0: none."""
     if n_cells < _WORTH_LISTS:
         return 0
-    return min(_MOST_LISTS, 1 << round(np.log2(n_cells / _CELLS_A_LIST)))
+    return min(_MOST_LISTS, 1 << round(math.log2(n_cells / _CELLS_A_LIST)))
 
 
 def training_cells(n_lists: int) -> int:
@@ -59,8 +62,8 @@ def probes(n_lists: int) -> int:
 def train_lists(projections: Floats, n_lists: int) -> Any:
     """An empty inverted file over the projections' directions.
 
-    Inner product is no distance: the longest cells would draw all centres of ordinary k-means. Spherical k-means
-    goes by direction, and a search visits the lists of the largest inner products.
+    Inner product is no distance: the longest cells would draw all centres of ordinary k-means. Spherical
+    k-means goes by direction, and a search visits the lists of the largest inner products.
     """
     faiss = faiss_module()
     d = projections.shape[1]

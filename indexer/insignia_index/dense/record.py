@@ -20,9 +20,10 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """Measured at so many candidates: recall of the best 100 and 1,000 (mean, and what to count on), and time.
+    """Measured with so many candidates: recall of the best 100 and 1,000, and time.
 
-    ``mean``, ``low``: by k as text; ``share_of_exact``: time of the search over that of the exact engine's.
+    ``mean`` and ``low`` (what can be counted on): by k as text; ``share_of_exact``: time of the search over
+    that of the exact engine.
     """
 
     candidates: int
@@ -35,9 +36,9 @@ class CurvePoint:
 class FaissRecord:
     """The atlas's part: ``policy`` of KINDS, and the codec that projected studies share.
 
-    ``version``: names the folder of the files; it grows with every training. ``n_dimensions`` and ``n_lists``
-    (of the inverted file; 0: none is worth it) are 0 where no study is projected. ``files``: codec, quantiser.
-    ``recall``: by kind of question (signature, profile), by ascending candidates.
+    ``version``: names the folder of the files; it grows with every training. ``n_dimensions`` and
+    ``n_lists`` (of the inverted file; 0: none is worth it) are 0 where no study is projected. ``files``:
+    codec, quantiser. ``recall``: by kind of question (signature, profile), by ascending candidates.
     """
 
     policy: str

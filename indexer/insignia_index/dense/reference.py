@@ -11,7 +11,7 @@ from insignia_model import Signature, read_gmt
 
 #: Sizes of the random signatures.
 _RANDOM_SIZES = (5, 10, 20, 50, 100, 200)
-_RANDOM = 30
+_RANDOM = 24
 
 
 def reference_signatures() -> list[Signature]:
@@ -24,6 +24,6 @@ def random_signatures(detection: npt.NDArray[np.float64], seed: int = 0) -> list
     """Gene ids of random sets, drawn by ``detection`` (n_genes,): how many cells have each gene."""
     rng = np.random.default_rng([seed, 1])
     share = detection / detection.sum()
-    most = np.count_nonzero(detection)
-    sizes = [min(int(_RANDOM_SIZES[i % len(_RANDOM_SIZES)]), most) for i in range(_RANDOM)]
+    most = int(np.count_nonzero(detection))
+    sizes = [min(_RANDOM_SIZES[i % len(_RANDOM_SIZES)], most) for i in range(_RANDOM)]
     return [np.sort(rng.choice(len(share), size, replace=False, p=share)) for size in sizes]

@@ -1,4 +1,4 @@
-"""The FAISS indexes of a snapshot's studies, merged into few that stay in memory, and searched under a filter."""
+"""The FAISS indexes of a snapshot's studies, merged into few that stay in memory, and their search."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Projected:
     def _passing(self, found: Ints, scores: Floats, passing: Passing | None) -> tuple[Ints, Floats]:
         """Rows of the snapshot; nothing that the filter leaves out, whatever FAISS made of its selector."""
         kept = found >= 0
-        rows = found if self.n_lists else self._rows[found]
+        rows: Ints = found if self.n_lists else self._rows[found]
         if passing is not None:
             kept &= passing[np.where(kept, rows, 0)]
         return rows[kept], scores[kept]
@@ -167,16 +167,19 @@ class Panel:
         # FAISS breaks ties and rounds as it likes: take all that could be among the best
         last = float(scores[0, -1])
         slack = 1e-5 * max(abs(float(scores[0, 0])), abs(last)) + np.finfo(np.float32).tiny
-        _, _, found = self._index.range_search(query, last - slack, params=faiss.SearchParameters(sel=selector))
+        _, _, found = self._index.range_search(
+            query, last - slack, params=faiss.SearchParameters(sel=selector)
+        )
         del bits
         if here is not None:
             found = found[here[found]]
-        return self.rows[found]
+        rows: Ints = self.rows[found]
+        return rows
 
     def values(self, rows: Ints) -> Floats:
         """Attributions of the rows, float32 (n, n_genes)."""
         at = np.searchsorted(self.rows, rows)
-        return np.stack([self._index.reconstruct(int(i)) for i in at]) if len(at) else np.empty((0, len(self.genes)), np.float32)
+        return _reconstructed(self._index, at)
 
 
 def _reconstructed(index: Any, at: Ints) -> Floats:

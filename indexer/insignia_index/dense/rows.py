@@ -1,4 +1,4 @@
-"""``<shard>.rows``: the postings of a study by cell, from which candidates are scored exactly (docs/format.md)."""
+"""``<shard>.rows``: the postings of a study by cell, to score candidates from (docs/format.md)."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ FILE_HEAD = np.dtype(
 )
 _LARGEST_NARROW_GENE = 1 << 16
 _LEAST, _MOST = -128, 127
+#: Rows that are projected together: their sums take some hundred kilobytes.
+_PROJECTED = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,8 @@ def _block(row: npt.NDArray[np.int64], shard: Shard, wide: bool) -> _Block:
 class Rows:
     """The rows of one study, memory-mapped; their digest was compared with the catalog's.
 
-    No gene of a row can lead a kernel astray: narrow ones are below 65,536, which weights must have room for, and
-    wide ones are compared with the room.
+    No gene of a row can lead a kernel astray: narrow ones are below 65,536, which weights must have room
+    for, and wide ones are compared with the room.
     """
 
     def __init__(self, path: Path, size_bytes: int, n_cells: int) -> None:
@@ -123,14 +125,21 @@ class Rows:
             raise AtlasCorrupt(path, "its parts do not fit the catalog")
         self.starts = self._bytes[starts_at:exponents_at].view("<i8")
         steps = np.diff(self.starts)
-        if self.starts[0] or self.starts[-1] != tail_bytes or (steps < 0).any() or (steps % (2 * width)).any():
+        if (
+            self.starts[0]
+            or self.starts[-1] != tail_bytes
+            or (steps < 0).any()
+            or (steps % (2 * width)).any()
+        ):
             raise AtlasCorrupt(path, "its rows do not fit one another")
         self._heads = self._bytes[heads_at : heads_at + 2 * HEAD * width * n_cells]
         self._tails = self._bytes[tails_at : tails_at + tail_bytes]
         self._exponents = self._bytes[exponents_at:].view(np.int8)
         base = self._bytes.ctypes.data
         #: row of a row table, see `kernels.rows`
-        self.table = np.array([base + heads_at, base + tails_at, base + starts_at, base + exponents_at], np.int64)
+        self.table = np.array(
+            [base + heads_at, base + tails_at, base + starts_at, base + exponents_at], np.int64
+        )
         self._kind = np.uint32 if self.wide else np.uint16
 
     def profile(self, cell: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
@@ -161,5 +170,8 @@ class Rows:
         """Cells (n,) times components (n_genes, d): float32 (n, d), and their squared norms (n,)."""
         out = np.empty((len(cells), components.shape[1]), np.float32)
         squares = np.empty(len(cells))
-        (project_wide if self.wide else project_narrow)(self.table, cells, components, out, squares)
+        project = project_wide if self.wide else project_narrow
+        for first in range(0, len(cells), _PROJECTED):
+            part = slice(first, first + _PROJECTED)
+            project(self.table, cells[part], components, self.n_genes, out[part], squares[part])
         return out, squares

@@ -43,8 +43,8 @@ N_DIMENSIONS = 128
 PANEL_GENES = 2_048
 #: Genes up to which that can be asked for: a cell takes 4 bytes a gene.
 _MOST_EXACT_GENES = 8_192
-_TRAINING_CELLS = 20_000
-_TRAINING_POSTINGS = 40_000_000
+_TRAINING_CELLS = 10_000
+_TRAINING_POSTINGS = 20_000_000
 
 Ints = npt.NDArray[np.int64]
 
@@ -94,7 +94,8 @@ def update(
 ) -> TrainReport:
     """Bring the FAISS files of a published atlas up to date: those of new studies, or all of them.
 
-    ``policy``: see `retrain`; another than that of the atlas makes all anew; None: that of the atlas, else none.
+    ``policy``: see `retrain`; another than that of the atlas makes all anew; None: that of the atlas, else
+    none.
     """
     known = writer.record.faiss
     policy = policy or (known.policy if known else "none")
@@ -126,9 +127,7 @@ class _Training:
         self._anew = anew or known is None or known.policy != policy or lacks_codec
         version = 0 if known is None else known.version
         dimensions = n_dimensions or (known.n_dimensions if known else 0) or N_DIMENSIONS
-        self._record = (
-            FaissRecord(policy, version + 1, dimensions) if self._anew or known is None else known
-        )
+        self._record = FaissRecord(policy, version + 1, dimensions) if self._anew or known is None else known
         self._n_threads = os.cpu_count() or 1
 
     def _kind(self, study: int, policy: str) -> str:
@@ -136,8 +135,8 @@ class _Training:
         if policy == "exact" and n_genes > _MOST_EXACT_GENES:
             raise InvalidArgument(
                 "faiss",
-                f"study {self._snapshot.studies[study].study!r} measured {n_genes:,} genes, and exact takes at most "
-                f"{_MOST_EXACT_GENES:,}; use auto or projected",
+                f"study {self._snapshot.studies[study].study!r} measured {n_genes:,} genes, and exact "
+                f"takes at most {_MOST_EXACT_GENES:,}; use auto or projected",
             )
         if policy == "auto":
             return "exact" if n_genes <= PANEL_GENES else "projected"
@@ -154,13 +153,15 @@ class _Training:
             projected = [i for i in todo if self._kinds[i] == "projected"]
             list(pool.map(lambda i: self._write_rows(staging, i), projected))
             codec = self._codec(staging, projected)
-            for i, faiss in zip(todo, pool.map(lambda i: self._write_index(staging, i, codec), todo), strict=True):
+            for i, faiss in zip(
+                todo, pool.map(lambda i: self._write_index(staging, i, codec), todo), strict=True
+            ):
                 done[i] = faiss
                 self._progress.advance(studies[i].n_cells)
             self._progress.finish()
             directory = folder(self._writer.path, self._record.version)
             _move(staging, directory)
-        self._record = replace(self._record, recall=self._recall(done, todo))
+        self._record = replace(self._record, recall=self._recall(done))
         by_study = {study.study: faiss for study, faiss in zip(studies, done, strict=True)}
         self._writer.publish_faiss(self._record, by_study)
         return TrainReport([studies[i].study for i in todo], self._record, self._writer.record.revision)
@@ -185,7 +186,9 @@ class _Training:
             return None
         if not self._anew:
             return Codec.load(folder(self._writer.path, self._record.version) / CODEC)
-        cells, postings = (sum(getattr(self._snapshot.studies[i], n) for i in projected) for n in ("n_cells", "n_postings"))
+        cells, postings = (
+            sum(getattr(self._snapshot.studies[i], n) for i in projected) for n in ("n_cells", "n_postings")
+        )
         n_training = max(1, int(min(_TRAINING_CELLS, cells, _TRAINING_POSTINGS * cells // max(1, postings))))
         rows = {i: self._rows(staging, i) for i in projected}
         parts = [rows[i].matrix(some) for i, some in self._sample(projected, n_training, seed=3)]
@@ -198,7 +201,10 @@ class _Training:
         files = {"codec": described(staging / CODEC)}
         if n_lists:
             wanted = min(cells, training_cells(n_lists))
-            projections = [rows[i].project(codec.components, some)[0] for i, some in self._sample(projected, wanted, seed=4)]
+            projections = [
+                rows[i].project(codec.components, some)[0]
+                for i, some in self._sample(projected, wanted, seed=4)
+            ]
             lists = train_lists(np.concatenate(projections) * np.float32(codec.scale), n_lists)
             faiss_module().write_index(lists, str(staging / LISTS))
             files["lists"] = described(staging / LISTS)
@@ -236,7 +242,7 @@ class _Training:
             write_exact(path, self._snapshot.shards[study], np.flatnonzero(sets[which[study]]))
         return StudyFaiss(kind, self._record.version, round(kept, 4), files | {"index": described(path)})
 
-    def _recall(self, done: list[StudyFaiss | None], todo: list[int]) -> dict[str, list[CurvePoint]]:
+    def _recall(self, done: list[StudyFaiss | None]) -> dict[str, list[CurvePoint]]:
         """Measured on the whole atlas as it will be."""
         if "projected" not in self._kinds:
             return {}
@@ -245,7 +251,7 @@ class _Training:
         try:
             session = Session(self._snapshot, Groupings(self._snapshot), genes, Buffers(), threads)
             projected = [i for i, kind in enumerate(self._kinds) if kind == "projected"]
-            return measure(session, dense, [i for i in todo if i in projected] or projected)
+            return measure(session, dense, projected)
         finally:
             threads.close()
 

@@ -1,13 +1,13 @@
 """Rows of cells from postings by gene, their projection, and their inner product with a dense query.
 
-A *row* is a cell's genes and values, in two parts. Its **head**: the HEAD values of largest magnitude, in gene order,
-and behind them zeros; its **tail**: the other values, in gene order. Either is genes, then values. Narrow rows hold
-uint16 genes and float16 values times 2**exponent, where the cell's exponent brings its largest to between 2**14 and
-2**15; so a value of an atlas of float16 values is held exactly down to 2**-29 of the cell's largest. Wide rows: uint32
-and float32, exponent 0.
+A *row* is a cell's genes and values, in two parts. Its **head**: the HEAD values of largest magnitude, in
+gene order, and behind them zeros; its **tail**: the other values, in gene order. Either is genes, then
+values. Narrow rows hold uint16 genes and float16 values times 2**exponent, where the cell's exponent brings
+its largest to between 2**14 and 2**15; so a value of an atlas of float16 values is held exactly down to
+2**-29 of the cell's largest. Wide rows: uint32 and float32, exponent 0.
 
-Rows of several studies are reached by a *row table*, int64 (n_studies, ROW_COLUMNS): addresses of heads, tails,
-tail starts (in bytes, int64) and exponents (int8).
+Rows of several studies are reached by a *row table*, int64 (n_studies, ROW_COLUMNS): addresses of heads,
+tails, tail starts (in bytes, int64) and exponents (int8).
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ HEADS, TAILS, STARTS, EXPONENTS = range(4)
 ROW_COLUMNS = 4
 #: Rows, and bytes of a tail, that are asked for before they are read.
 _AHEAD = 6
+#: Genes whose components fit a processor's second-level cache beside the sums.
+_GENES = 1_024
 _TAIL_BYTES = 4096
 
 
@@ -99,7 +101,7 @@ def row_lengths(row, n_genes, is_half, counts, largest):
 
 @njit(nogil=True, cache=True)
 def dense_block(row, genes, is_half, out):
-    """Write a block's attributions of ``genes`` int64 (n,) to ``out`` float32 (n_cells, n), which must be zeros."""
+    """Write a block's attributions of ``genes`` int64 (n,) to ``out`` float32 (n_cells, n), all zeros."""
     cells, values = np.empty(row[N_CELLS], np.int64), np.empty(row[N_CELLS], np.float32)
     for g in range(len(genes)):
         n = _unpack(row, genes[g], is_half, cells, values)
@@ -124,13 +126,15 @@ def _write_whole(row, n_genes, is_half, wide, starts, exponents, base, kind):
             if wide:
                 view(after, room, np.float32)[at] = values[i]
             else:
-                view(after, room, kind)[at] = float_to_half(np.float32(values[i] / SCALES[exponents[cell] + 128]))
+                view(after, room, kind)[at] = float_to_half(
+                    np.float32(values[i] / SCALES[exponents[cell] + 128])
+                )
             written[cell] = at + 1
 
 
 @njit(nogil=True, inline="always")
 def _split(starts, base, kind, magnitude, heads, tails):
-    """Split whole rows into ``heads`` (n_cells, 2, HEAD) and, in place, tails, whose byte starts are written."""
+    """Split whole rows into ``heads`` (n_cells, 2, HEAD) and, in place, tails; write where those begin."""
     width = heads.itemsize
     longest = 0
     for cell in range(len(heads)):
@@ -208,48 +212,63 @@ def _scale(table, cell, wide):
     return np.float32(1.0) if wide else np.float32(SCALES[exponent + 128])
 
 
+@njit(nogil=True, fastmath={"contract"})
+def _add_scaled(total, component, value):
+    for j in range(len(total)):
+        total[j] += value * component[j]
+
+
 @njit(nogil=True, inline="always")
-def _project(genes_at, count, wide, scale, components, total):
+def _project_until(part, start, until, wide, scale, components, total):
+    """Add a row's postings from ``start`` to the gene ``until``; returns where it stopped, sum of squares."""
+    genes_at, count = part
     kind, width = (np.uint32, 4) if wide else (np.uint16, 2)
     genes, values_at = view(genes_at, count, kind), genes_at + np.uint64(width * count)
-    squares = 0.0
-    for i in range(count):
-        value = scale * _stored(values_at, i, not wide)
+    at, squares = start, 0.0
+    while at < count and genes[at] < until:
+        value = scale * _stored(values_at, at, not wide)
+        if value == 0:  # the end of a short head
+            at = count
+            break
         squares += np.float64(value) * np.float64(value)
-        if genes[i] < len(components):
-            for j in range(components.shape[1]):
-                total[j] += value * components[genes[i], j]
-    return squares
+        if genes[at] < len(components):
+            _add_scaled(total, components[np.int64(genes[at])], value)
+        at += 1
+    return at, squares
 
 
 @njit(nogil=True, inline="always")
-def _project_rows(table, cells, wide, components, out, squares):
+def _project_rows(table, cells, wide, components, n_genes, out, squares):
     width = 4 if wide else 2
-    total = np.empty(components.shape[1], np.float32)
-    for i in range(len(out)):
-        total[:] = 0.0
-        cell, scale = cells[i], _scale(table, cells[i], wide)
-        head = np.uint64(table[HEADS] + 2 * width * HEAD * cell)
-        squares[i] = _project(head, HEAD, wide, scale, components, total)
-        tail, count = _tail(table, cell, width)
-        squares[i] += _project(tail, count, wide, scale, components, total)
-        out[i] = total
+    at = np.zeros((len(cells), 2), np.int64)
+    out[:], squares[:] = 0.0, 0.0
+    # some genes of all cells at a time, whose components stay in the cache
+    for until in range(_GENES, n_genes + _GENES, _GENES):
+        for i in range(len(cells)):
+            scale = _scale(table, cells[i], wide)
+            head = (np.uint64(table[HEADS] + 2 * width * HEAD * cells[i]), HEAD)
+            at[i, 0], more = _project_until(head, at[i, 0], until, wide, scale, components, out[i])
+            squares[i] += more
+            tail = _tail(table, cells[i], width)
+            at[i, 1], more = _project_until(tail, at[i, 1], until, wide, scale, components, out[i])
+            squares[i] += more
 
 
 @njit(nogil=True, cache=True)
-def project_narrow(table, cells, components, out, squares):
-    """Write the rows ``cells`` int64 (n_rows,) times ``components`` float32 (n_genes, d) to ``out`` float32 (n_rows, d).
+def project_narrow(table, cells, components, n_genes, out, squares):
+    """Write rows times ``components`` float32 (any, d) to ``out`` float32 (n_rows, d).
 
-    ``table`` int64 (ROW_COLUMNS,): of one study. ``squares`` float64 (n_rows,): each row's squared norm. Genes
-    past the end of the components count 0.
+    ``cells`` int64 (n_rows,): which rows. ``table`` int64 (ROW_COLUMNS,): of one study, whose genes are
+    below ``n_genes``. ``squares`` float64 (n_rows,): each row's squared norm. Genes past the end of the
+    components count 0. Some hundreds of rows at a time are fastest.
     """
-    _project_rows(table, cells, False, components, out, squares)
+    _project_rows(table, cells, False, components, n_genes, out, squares)
 
 
 @njit(nogil=True, cache=True)
-def project_wide(table, cells, components, out, squares):
+def project_wide(table, cells, components, n_genes, out, squares):
     """As `project_narrow`, for wide rows."""
-    _project_rows(table, cells, True, components, out, squares)
+    _project_rows(table, cells, True, components, n_genes, out, squares)
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})  # so that a sum can use vectors
@@ -273,10 +292,10 @@ def _dot_wide(genes_at, count, weights):
 
 @njit(nogil=True, cache=True)
 def add_heads(tables, study_starts, rows, weights, scores):
-    """Add the inner products of the heads of ``rows`` with ``weights`` float32 (65,536,) to ``scores`` float32.
+    """Add the inner products of the heads of ``rows`` with ``weights`` to ``scores`` float32 (n,).
 
-    ``tables`` int64 (n_studies, ROW_COLUMNS), of narrow rows; ``study_starts`` int64 (n_studies + 1,): first row
-    of each study; ``rows`` int64 (n,), of the snapshot.
+    ``weights`` float32 (65,536,); ``tables``  int64 (n_studies, ROW_COLUMNS), of narrow rows;
+    ``study_starts`` int64 (n_studies + 1,): first row of each study; ``rows`` int64 (n,), of the snapshot.
     """
     study = np.searchsorted(study_starts, rows, side="right") - 1
     for i in range(len(rows)):

@@ -1157,6 +1157,7 @@ class GetAtlasResponse(google.protobuf.message.Message):
     VALUE_DTYPE_FIELD_NUMBER: builtins.int
     SIGNED_FIELD_NUMBER: builtins.int
     ENGINES_FIELD_NUMBER: builtins.int
+    FAISS_FIELD_NUMBER: builtins.int
     format_version: builtins.int
     revision: builtins.int
     n_studies: builtins.int
@@ -1170,6 +1171,8 @@ class GetAtlasResponse(google.protobuf.message.Message):
     """"float16" or "float32"."""
     signed: builtins.bool
     """Some attribution is negative."""
+    faiss: builtins.str
+    """Codec of the FAISS indexes and the recall measured with it, a JSON object; empty if there is none."""
     @property
     def engines(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     def __init__(
@@ -1186,8 +1189,9 @@ class GetAtlasResponse(google.protobuf.message.Message):
         value_dtype: builtins.str = ...,
         signed: builtins.bool = ...,
         engines: collections.abc.Iterable[builtins.str] | None = ...,
+        faiss: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["engines", b"engines", "format_version", b"format_version", "n_cells", b"n_cells", "n_genes", b"n_genes", "n_postings", b"n_postings", "n_samples", b"n_samples", "n_studies", b"n_studies", "revision", b"revision", "signed", b"signed", "size_bytes", b"size_bytes", "value_dtype", b"value_dtype"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["engines", b"engines", "faiss", b"faiss", "format_version", b"format_version", "n_cells", b"n_cells", "n_genes", b"n_genes", "n_postings", b"n_postings", "n_samples", b"n_samples", "n_studies", b"n_studies", "revision", b"revision", "signed", b"signed", "size_bytes", b"size_bytes", "value_dtype", b"value_dtype"]) -> None: ...
 
 Global___GetAtlasResponse: typing_extensions.TypeAlias = GetAtlasResponse
 
@@ -1237,6 +1241,8 @@ class Study(google.protobuf.message.Message):
     SOURCE_FIELD_NUMBER: builtins.int
     SIGNED_FIELD_NUMBER: builtins.int
     RECIPE_FIELD_NUMBER: builtins.int
+    FAISS_FIELD_NUMBER: builtins.int
+    FAISS_KEPT_FIELD_NUMBER: builtins.int
     study: builtins.str
     n_cells: builtins.int
     n_samples: builtins.int
@@ -1250,6 +1256,10 @@ class Study(google.protobuf.message.Message):
     signed: builtins.bool
     recipe: builtins.str
     """How its attributions were made (model, method, ...): a JSON object; empty if its input did not say."""
+    faiss: builtins.str
+    """Its FAISS index: "exact", "projected", or empty if it has none."""
+    faiss_kept: builtins.float
+    """Share of the squared norm of its attributions that the projection keeps."""
     def __init__(
         self,
         *,
@@ -1263,8 +1273,10 @@ class Study(google.protobuf.message.Message):
         source: builtins.str = ...,
         signed: builtins.bool = ...,
         recipe: builtins.str = ...,
+        faiss: builtins.str = ...,
+        faiss_kept: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["n_cells", b"n_cells", "n_genes_measured", b"n_genes_measured", "n_postings", b"n_postings", "n_samples", b"n_samples", "recipe", b"recipe", "revision", b"revision", "signed", b"signed", "size_bytes", b"size_bytes", "source", b"source", "study", b"study"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["faiss", b"faiss", "faiss_kept", b"faiss_kept", "n_cells", b"n_cells", "n_genes_measured", b"n_genes_measured", "n_postings", b"n_postings", "n_samples", b"n_samples", "recipe", b"recipe", "revision", b"revision", "signed", b"signed", "size_bytes", b"size_bytes", "source", b"source", "study", b"study"]) -> None: ...
 
 Global___Study: typing_extensions.TypeAlias = Study
 
