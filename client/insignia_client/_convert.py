@@ -24,6 +24,7 @@ from insignia_model import (
     SearchRequest,
     SearchResult,
     Signature,
+    SimilarRequest,
     SkippedSignature,
     StudyInfo,
     Table,
@@ -33,6 +34,7 @@ from insignia_proto.v1 import insignia_pb2 as pb
 
 AGGREGATE = {"mean": pb.AGGREGATE_MEAN, "sum": pb.AGGREGATE_SUM}
 AGGREGATE_NAME = {pb.AGGREGATE_UNSPECIFIED: "mean"} | {code: name for name, code in AGGREGATE.items()}
+ENGINE = {"auto": pb.ENGINE_AUTO, "sparse": pb.ENGINE_SPARSE, "faiss": pb.ENGINE_FAISS}
 #: Of names that are not exact.
 MATCH_NAME: dict[int, str] = {
     pb.GENE_MATCH_CASE: "case",
@@ -78,6 +80,9 @@ def search_request(request: SearchRequest) -> pb.SearchRequest:
         min_samples=request.min_samples,
         strict_genes=request.strict,
         null=request.null,
+        engine=ENGINE[request.engine],
+        recall_target=request.recall_target,
+        groups=request.groups,
     )
 
 
@@ -158,14 +163,15 @@ def cells_request(ids: Iterable[CellId]) -> pb.GetCellsRequest:
 # --- answers ---------------------------------------------------------------------------------------
 
 
-def search_result(answer: pb.SearchResponse, request: SearchRequest) -> SearchResult:
+def search_result(answer: pb.SearchResponse, request: SearchRequest | SimilarRequest) -> SearchResult:
     """Result of ``request``."""
+    exact = answer.exact if answer.HasField("exact") else True
     return SearchResult(
         engine=answer.engine,
         aggregate=AGGREGATE_NAME[answer.aggregate],
         hits=answer.hits,
         n_cells=answer.n_cells,
-        n_hits=answer.n_hits,
+        n_hits=answer.n_hits if exact or answer.HasField("n_hits") else None,
         cutoff=answer.cutoff if answer.HasField("cutoff") else None,
         elapsed_ms=answer.elapsed_ms,
         genes=gene_report(answer.genes),
@@ -173,11 +179,14 @@ def search_result(answer: pb.SearchResponse, request: SearchRequest) -> SearchRe
         cell_table=table(answer.cells),
         group_table=table(answer.groups),
         sample_table=table(answer.samples),
-        signature=request.signature.name,
+        signature=request.name,
         min_cells=request.min_cells,
         test_table=table(answer.tests),
         unsigned_atlas=answer.unsigned_atlas,
-        negative_weights=request.signature.has_negative,
+        negative_weights=request.has_negative,
+        exact=exact,
+        n_candidates=answer.n_candidates if answer.HasField("n_candidates") else None,
+        expected_recall=answer.expected_recall if answer.HasField("expected_recall") else 1.0,
     )
 
 

@@ -13,6 +13,7 @@ import grpc.aio
 from insignia_client import _calls
 from insignia_client._calls import Call, Wire
 from insignia_client._explain import explain
+from insignia_client._similar import similar
 from insignia_client.errors import ClientClosed
 from insignia_model import (
     AtlasInfo,
@@ -35,6 +36,7 @@ from insignia_model.condition import WhereLike
 from insignia_model.contrast import ContrastsLike
 from insignia_model.screen import SignaturesLike, signatures_of
 from insignia_model.signature import SignatureLike
+from insignia_model.similar import CellLike, SimilarRequest
 from insignia_proto.v1.insignia_pb2_grpc import AtlasServiceStub
 
 T = TypeVar("T")
@@ -88,6 +90,9 @@ class AsyncClient:
         min_samples: int = 3,
         strict: bool = False,
         null: bool = False,
+        engine: str = "auto",
+        recall_target: float = 0.99,
+        groups: bool | None = None,
         timeout_s: float | None = None,
     ) -> SearchResult:
         """Best ``k`` cells, and hit statistics of every group; see `Client.search`."""
@@ -106,12 +111,57 @@ class AsyncClient:
             min_samples=min_samples,
             strict=strict,
             null=null,
+            engine=engine,
+            recall_target=recall_target,
+            groups=groups,
         )
         return await self.run(request, timeout_s=timeout_s)
 
     async def run(self, request: SearchRequest, *, timeout_s: float | None = None) -> SearchResult:
         """Answer of a search that was made before."""
         return await self._ask(_calls.search(request), timeout_s)
+
+    async def similar(
+        self,
+        cells: CellLike | Iterable[CellLike] | None = None,
+        *,
+        centroid: WhereLike = None,
+        profile: SignatureLike | None = None,
+        k: int = 100,
+        where: WhereLike = None,
+        group_by: str | Sequence[str] = ("study",),
+        hits: HitRule | str | None = None,
+        quantiles: bool = False,
+        min_cells: int = 10,
+        exclude_study: bool = False,
+        strict: bool = False,
+        engine: str = "auto",
+        recall_target: float = 0.99,
+        groups: bool | None = None,
+        timeout_s: float | None = None,
+    ) -> SearchResult:
+        """Cells most like ``cells``, a ``centroid`` or a ``profile``; see `SimilarRequest`."""
+        request = SimilarRequest.of(
+            cells,
+            centroid=centroid,
+            profile=profile,
+            k=k,
+            where=where,
+            group_by=group_by,
+            hits=hits,
+            quantiles=quantiles,
+            min_cells=min_cells,
+            exclude_study=exclude_study,
+            strict=strict,
+            engine=engine,
+            recall_target=recall_target,
+            groups=groups,
+        )
+        return await self.run_similar(request, timeout_s=timeout_s)
+
+    async def run_similar(self, request: SimilarRequest, *, timeout_s: float | None = None) -> SearchResult:
+        """Answer of a request that was made before."""
+        return await self._ask(similar(request), timeout_s)
 
     async def explain(
         self,
@@ -145,7 +195,7 @@ class AsyncClient:
         return await self.run_explain(request, timeout_s=timeout_s)
 
     async def run_explain(self, request: SearchRequest, *, timeout_s: float | None = None) -> Explanation:
-        """Explain a search that was made before (its ``quantiles`` has no effect)."""
+        """Explain a search that was made before (its ``quantiles`` and ``engine`` have no effect)."""
         return await self._ask(explain(request), timeout_s)
 
     async def scores(

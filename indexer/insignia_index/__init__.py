@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from insignia_index.atlas import Atlas
 from insignia_index.cancel import CancelToken
-from insignia_model import DeRule, HitRule, SearchRequest, Signature, Signatures, read_gmt, read_signatures
+from insignia_model import (
+    DeRule,
+    HitRule,
+    SearchRequest,
+    Signature,
+    Signatures,
+    SimilarRequest,
+    read_gmt,
+    read_signatures,
+)
 
 if TYPE_CHECKING:
     from insignia_index.build.build import build_atlas, remove_studies
@@ -26,6 +35,7 @@ __all__ = [
     "SearchRequest",
     "Signature",
     "Signatures",
+    "SimilarRequest",
     "build_atlas",
     "read_gmt",
     "read_signatures",

@@ -8,23 +8,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-
 from insignia_index.cancel import CancelToken
 from insignia_index.catalog.catalog import read_revision, with_latest
 from insignia_index.catalog.store import Store
 from insignia_index.describe import atlas_info, field_info, study_info
-from insignia_index.search.cells import cell_table
+from insignia_index.search.cells import cell_table, find_cells
 from insignia_index.search.engine import Session, search, stream_scores
 from insignia_index.search.explain import explain
 from insignia_index.search.gene_cache import GENE_CACHE_BYTES, GeneCache
 from insignia_index.search.plan import Groupings, resolve_names
+from insignia_index.search.profiles import compile_kernels
 from insignia_index.search.screening import Screening
 from insignia_index.search.tasks import BackgroundThreads, Buffers, Threads
+from insignia_index.similarity import SimilarCells
 from insignia_index.snapshot import Snapshot
 from insignia_model.condition import WhereLike, conditions
 from insignia_model.contrast import ContrastsLike
-from insignia_model.errors import CellNotFound
 from insignia_model.explanation import Explanation
 from insignia_model.hits import HitRule
 from insignia_model.info import AtlasInfo, FieldInfo, StudyInfo
@@ -41,7 +40,7 @@ from insignia_model.signature import Signature, SignatureLike
 from insignia_model.table import Table
 
 
-class Atlas:
+class Atlas(SimilarCells):
     """An open atlas. Safe for many threads; a search keeps the revision that it began with.
 
     Open with `Atlas.open`, close with `close` or as a context manager.
@@ -137,6 +136,9 @@ class Atlas:
         min_samples: int = 3,
         strict: bool = False,
         null: bool = False,
+        engine: str = "auto",
+        recall_target: float = 0.99,
+        groups: bool | None = None,
     ) -> SearchResult:
         """Best ``k`` cells and the hit statistics of every group; see `SearchRequest`."""
         return self.run(
@@ -155,6 +157,9 @@ class Atlas:
                 min_samples=min_samples,
                 strict=strict,
                 null=null,
+                engine=engine,
+                recall_target=recall_target,
+                groups=groups,
             )
         )
 
@@ -203,7 +208,7 @@ class Atlas:
         threads: int | None = None,
         max_rows: int | None = None,
     ) -> Explanation:
-        """Explain the search ``request`` (its ``quantiles`` has no effect); see `run` and `explain`.
+        """Explain the search ``request``; its ``quantiles`` and ``engine`` have no effect.
 
         ``max_rows``: more contributions to cells, or to groups, are refused with `LimitExceeded`.
         """
@@ -294,15 +299,7 @@ class Atlas:
     def cells(self, ids: Iterable[CellId | tuple[str, str] | str]) -> Table:
         """Metadata of cells, named ``(study, cell_id)`` or ``"study:cell_id"``, in the order asked."""
         snapshot = self._session.snapshot
-        studies, rows = [], []
-        for study, cell_id in map(CellId.of, ids):
-            index = snapshot.study_index(study)
-            row = snapshot.cell_ids(index).row_of(cell_id)
-            if row is None:
-                raise CellNotFound(study, cell_id)
-            studies.append(index)
-            rows.append(row)
-        return cell_table(snapshot, np.array(studies, np.int64), np.array(rows, np.int64))
+        return cell_table(snapshot, *find_cells(snapshot, map(CellId.of, ids)))
 
     def info(self) -> AtlasInfo:
         """The atlas as a whole."""
@@ -314,6 +311,8 @@ class Atlas:
             signature = Signature({self._session.snapshot.genes[0]: 1.0})
             self.search(signature, k=1)
             self.explain(signature, k=1)
+            self.similar(profile=signature, k=1)
+            compile_kernels(self._session.snapshot, self._session.value_bits == 16)
 
 
 def _scores_request(

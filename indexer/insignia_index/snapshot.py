@@ -221,8 +221,26 @@ class Snapshot:
                 self._check_shard(study, shard, fresh)
                 shard.checked[:] = True
 
-    def _check_shard(self, study: int, shard: Shard, gene_ids: npt.NDArray[np.int64]) -> None:
-        blocks = np.arange(len(shard.table))
+    def check_block(self, block: int) -> None:
+        """Check all containers of a block of the table that nobody has checked yet; raises `AtlasCorrupt`."""
+        study = int(self.block_study[block])
+        shard, place = self.shards[study], block - int(self.block_study.searchsorted(study))
+        if shard.checked_blocks[place]:
+            return
+        with self._checking:
+            fresh = np.flatnonzero(~shard.checked)
+            if len(fresh):
+                self._check_shard(study, shard, fresh, np.array([place]))
+            shard.checked_blocks[place] = True
+
+    def _check_shard(
+        self,
+        study: int,
+        shard: Shard,
+        gene_ids: npt.NDArray[np.int64],
+        blocks: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        blocks = np.arange(len(shard.table)) if blocks is None else blocks
         fault, block, gene = check_genes(shard.table, blocks, gene_ids, shard.value_bits // 8)
         if fault:
             name = self.studies[study].study

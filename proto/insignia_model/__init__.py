@@ -20,6 +20,7 @@ from insignia_model.screen import (
     SkippedSignature,
 )
 from insignia_model.signature import Signature
+from insignia_model.similar import SimilarRequest
 from insignia_model.table import Column, Table
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "SearchResult",
     "Signature",
     "Signatures",
+    "SimilarRequest",
     "SkippedSignature",
     "StudyInfo",
     "Table",

@@ -13,6 +13,7 @@
     │   ├── NoPseudobulk         the atlas keeps no sums, which the null needs
     │   ├── GroupsNotWhole       groups or a filter divide the units that sums are kept of
     │   ├── EngineUnavailable    the engine that is asked for cannot answer from this atlas
+    │   ├── EmptyProfile         cells that are to be compared with have no attributions, or there are none
     │   ├── StudyNotFound
     │   ├── CellNotFound
     │   ├── LimitExceeded        the server's limit for this request
@@ -166,6 +167,13 @@ class EngineUnavailable(RequestError):
 
     def __init__(self, engine: str, problem: str, advice: str) -> None:
         super().__init__(f"engine {engine}: {problem}; {advice}", engine=engine, problem=problem)
+
+
+class EmptyProfile(RequestError):
+    """The cells that others are to be compared with have no attributions, or there are no such cells."""
+
+    def __init__(self, query: str, problem: str) -> None:
+        super().__init__(f"{query}: {problem}, so that no cell is like it", query=query)
 
 
 class StudyNotFound(RequestError):

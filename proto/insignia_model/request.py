@@ -9,6 +9,7 @@ from typing import NamedTuple
 from insignia_model.condition import Condition, WhereLike, conditions
 from insignia_model.contrast import Contrast, ContrastsLike
 from insignia_model.contrast import contrasts as contrasts_of
+from insignia_model.engine import check_engine
 from insignia_model.errors import InvalidArgument
 from insignia_model.hits import HitRule
 from insignia_model.signature import Signature, SignatureLike
@@ -45,6 +46,10 @@ class SearchRequest:
     all cells that pass; both take samples as replicates and need ``min_samples`` of them on each side.
     ``null``: the groups' mean scores are compared with those of random signatures, which needs groups and a
     filter made of the atlas's pseudobulk units.
+    ``engine``: which one finds the best cells, see `insignia_model.engine.ENGINES`; ``recall_target``: the
+    share of the best ``k`` cells (above 0, at most 1) that one which is not exact is to find. ``groups``:
+    groups, samples, hits and cut-off come from the exact scores of all cells. With the sparse engine they
+    cost nothing extra and are always there; another leaves them out unless this is True.
     """
 
     signature: Signature
@@ -61,6 +66,9 @@ class SearchRequest:
     min_samples: int = 3
     strict: bool = False
     null: bool = False
+    engine: str = "auto"
+    recall_target: float = 0.99
+    groups: bool | None = None
 
     def __post_init__(self) -> None:
         if self.k < 0:
@@ -83,6 +91,7 @@ class SearchRequest:
             raise InvalidArgument(
                 "min_samples", f"{self.min_samples} is below 2, and one sample has no spread"
             )
+        check_engine(self.engine, self.recall_target)
 
     @classmethod
     def of(
@@ -102,6 +111,9 @@ class SearchRequest:
         min_samples: int = 3,
         strict: bool = False,
         null: bool = False,
+        engine: str = "auto",
+        recall_target: float = 0.99,
+        groups: bool | None = None,
     ) -> SearchRequest:
         """Request from what a person types: see `Signature.of`, `conditions` and `HitRule.parse`."""
         return cls(
@@ -119,7 +131,20 @@ class SearchRequest:
             min_samples=min_samples,
             strict=strict,
             null=null,
+            engine=engine,
+            recall_target=recall_target,
+            groups=groups,
         )
+
+    @property
+    def name(self) -> str:
+        """What an answer is called."""
+        return self.signature.name
+
+    @property
+    def has_negative(self) -> bool:
+        """A gene was asked for that should be low."""
+        return self.signature.has_negative
 
     @property
     def has_tests(self) -> bool:

@@ -40,6 +40,9 @@ class SearchResult:
     """Best cells, and hit statistics of every group over **all** cells that pass the filter.
 
     ``cutoff``: the score that a hit exceeds (``None`` if no cell passes the filter).
+    ``exact``: the best cells are those of all exact scores. If not, ``n_candidates`` cells were scored
+    exactly, of which ``expected_recall`` is the share (0-1) of the true best cells that is expected among
+    them; groups, samples, ``n_hits`` and ``cutoff`` are then there only if asked for (else empty, ``None``).
     ``cell_table``: study, cell_id, score, [score_up, score_down,] then one column per metadata field. What
     positive and negative weights add to the score is there if some weight is negative.
     ``group_table``: the ``group_by`` fields, n_cells, n_hits, hit_fraction, mean, sd, max, [median, p90,]
@@ -57,7 +60,7 @@ class SearchResult:
     aggregate: str
     hits: str
     n_cells: int
-    n_hits: int
+    n_hits: int | None
     cutoff: float | None
     elapsed_ms: float
     genes: GeneReport
@@ -70,6 +73,9 @@ class SearchResult:
     test_table: Table = field(default_factory=lambda: Table({}))
     unsigned_atlas: bool = False
     negative_weights: bool = False
+    exact: bool = True
+    n_candidates: int | None = None
+    expected_recall: float = 1.0
 
     @property
     def direction_note(self) -> str:
@@ -121,6 +127,9 @@ class SearchResult:
         groups = [{"group": {n: row.pop(n) for n in self.group_by}} | row for row in self.group_table.rows()]
         answer = {
             "engine": self.engine,
+            "exact": self.exact,
+            "n_candidates": self.n_candidates,
+            "expected_recall": self.expected_recall,
             "aggregate": self.aggregate,
             "hits": self.hits,
             "n_cells": self.n_cells,
@@ -145,14 +154,25 @@ class SearchResult:
             group = {n: row.pop(n) for n in self.group_by if n in self.test_table.columns}
             yield {"group": None if row["contrast"] else group} | row
 
+    @property
+    def engine_text(self) -> str:
+        """Which engine answered, and how far it can be relied on if it is not exact."""
+        if self.exact:
+            return f"engine {self.engine}"
+        candidates = "" if self.n_candidates is None else f"{self.n_candidates:,} candidates, "
+        return f"engine {self.engine} (not exact: {candidates}expected recall {self.expected_recall:.3g})"
+
     def _summary(self) -> str:
-        cutoff = "none" if self.cutoff is None else f"{self.cutoff:.4g}"
+        if self.n_hits is None:
+            found = f"best {len(self.cell_table):,} of {self.n_cells:,} cells"
+        else:
+            cutoff = "none" if self.cutoff is None else f"{self.cutoff:.4g}"
+            found = f"{self.n_hits:,} hits ({self.hits}, cut-off {cutoff}) among {self.n_cells:,} cells"
         return (
-            f"{self.signature}: {self.n_hits:,} hits ({self.hits}, cut-off {cutoff}) "
-            f"among {self.n_cells:,} cells, "
+            f"{self.signature}: {found}, "
             f"{self.genes.n_genes} genes used, {len(self.genes.missing)} missing, "
             f"{f'{len(self.genes.ambiguous)} ambiguous, ' if self.genes.ambiguous else ''}"
-            f"engine {self.engine}, {self.elapsed_ms:.1f} ms"
+            f"{self.engine_text}, {self.elapsed_ms:.1f} ms"
             + (f"; {self.direction_note}" if self.direction_note else "")
         )
 

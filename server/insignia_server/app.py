@@ -27,7 +27,7 @@ from insignia_server.service import AtlasService
 log = logging.getLogger(__name__)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["AtlasService"]
-SEARCHES = ("Search", "Scores", "Explain")  # the rest is quick, and must not wait behind searches
+SEARCHES = ("Search", "Scores", "Explain", "Similar")  # the rest is quick, and must not wait behind searches
 BROWSERS = 2
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from insignia_model import (
     CellId,
@@ -36,7 +37,14 @@ OPERATORS = {
     pb.OPERATOR_MISSING: "missing",
     pb.OPERATOR_NOT_MISSING: "not missing",
 }
+ENGINES: dict[int, str] = {
+    pb.ENGINE_UNSPECIFIED: "auto",
+    pb.ENGINE_AUTO: "auto",
+    pb.ENGINE_SPARSE: "sparse",
+    pb.ENGINE_FAISS: "faiss",
+}
 DEFAULT_K = 100
+DEFAULT_RECALL = 0.99
 DEFAULT_MIN_CELLS = 10
 DEFAULT_MIN_SAMPLES = 3
 DEFAULT_MAX_VALUES = 20
@@ -46,15 +54,12 @@ MOST_CONTRASTS = 100
 
 def search_request(message: pb.SearchRequest, config: ServerConfig) -> SearchRequest:
     """The question of Search; what is absent takes the default that the proto states."""
-    k = message.k if message.HasField("k") else DEFAULT_K
-    if k > config.max_k:
-        raise LimitExceeded("k", k, config.max_k, "ask for fewer cells, or stream all scores with Scores")
     return SearchRequest(
         signature=required_signature(message, config),
-        k=k,
+        k=best_cells(message, config),
         where=conditions(message.where),
         group_by=tuple(message.group_by),
-        hits=_hits(message),
+        hits=hits(message),
         aggregate=aggregate(message.aggregate),
         quantiles=message.quantiles,
         min_cells=message.min_cells if message.HasField("min_cells") else DEFAULT_MIN_CELLS,
@@ -64,6 +69,7 @@ def search_request(message: pb.SearchRequest, config: ServerConfig) -> SearchReq
         min_samples=message.min_samples if message.HasField("min_samples") else DEFAULT_MIN_SAMPLES,
         strict=message.strict_genes,
         null=message.null,
+        **engine(message),
     )
 
 
@@ -77,7 +83,7 @@ def screen_request(message: pb.ScreenRequest | None) -> ScreenRequest:
     return ScreenRequest(
         where=conditions(question.where),
         group_by=tuple(question.group_by),
-        hits=None if question.means_only else _hits(question),
+        hits=None if question.means_only else hits(question),
         aggregate=aggregate(question.aggregate),
         min_cells=question.min_cells if question.HasField("min_cells") else DEFAULT_MIN_CELLS,
         strict=question.strict_genes,
@@ -107,7 +113,27 @@ def _screened(item: pb.ScreenSignature, config: ServerConfig) -> Signature | Ski
         return SkippedSignature(item.signature.name, str(error))
 
 
-def _hits(message: pb.SearchRequest | pb.ScreenQuestion) -> HitRule:
+def best_cells(message: pb.SearchRequest | pb.SimilarRequest, config: ServerConfig) -> int:
+    """How many best cells to return."""
+    k = message.k if message.HasField("k") else DEFAULT_K
+    if k > config.max_k:
+        raise LimitExceeded("k", k, config.max_k, "ask for fewer cells, or stream all scores with Scores")
+    return k
+
+
+def engine(message: pb.SearchRequest | pb.SimilarRequest) -> dict[str, Any]:
+    """Options engine, recall_target and groups of a request."""
+    if message.engine not in ENGINES:
+        raise InvalidArgument("engine", f"{message.engine} is not an Engine of insignia.v1")
+    return {
+        "engine": ENGINES[message.engine],
+        "recall_target": message.recall_target if message.HasField("recall_target") else DEFAULT_RECALL,
+        "groups": message.groups if message.HasField("groups") else None,
+    }
+
+
+def hits(message: pb.SearchRequest | pb.SimilarRequest | pb.ScreenQuestion) -> HitRule:
+    """The hit rule of a request."""
     return hit_rule(message.hits) if message.HasField("hits") else HitRule()
 
 
@@ -121,9 +147,9 @@ def required_signature(
     return signature(message.signature)
 
 
-def signature(message: pb.Signature) -> Signature:
+def signature(message: pb.Signature, nameless: str = "signature") -> Signature:
     """Weights by gene. A repeated gene counts once; with weights it is ambiguous, so an error."""
-    name = message.name or "signature"
+    name = message.name or nameless
     genes = list(message.genes)
     if not message.weights:
         return Signature.of(genes, name)
@@ -169,7 +195,7 @@ def hit_rule(message: pb.HitRule) -> HitRule:
     return HitRule(kind, float(getattr(message, kind)))
 
 
-def cell_ids(message: pb.GetCellsRequest, config: ServerConfig) -> list[CellId]:
+def cell_ids(message: pb.GetCellsRequest | pb.QueryCells, config: ServerConfig) -> list[CellId]:
     """Identities of the cells asked for."""
     if len(message.cells) > config.max_k:
         raise LimitExceeded("cells", len(message.cells), config.max_k, "ask in several requests")

@@ -51,6 +51,11 @@ def search_response(result: SearchResult) -> pb.SearchResponse:
         group_by=result.group_by,
         unsigned_atlas=result.unsigned_atlas,
     )
+    if not result.exact:
+        message.exact = False
+        message.expected_recall = result.expected_recall
+    if result.n_candidates is not None:
+        message.n_candidates = result.n_candidates
     _fill_genes(message.genes, result.genes)
     _fill_table(message.cells, result.cell_table)
     _fill_table(message.groups, result.group_table)

@@ -19,6 +19,7 @@ from insignia_model import (
     SearchRequest,
     SearchResult,
     Signature,
+    SimilarRequest,
     SkippedSignature,
     StudyInfo,
     Table,
@@ -43,6 +44,12 @@ class Engine(Protocol):
         max_rows: int | None = None,
     ) -> Explanation:
         """Contributions of the genes to the answer of a search, at most so many to cells and to groups."""
+        ...
+
+    def run_similar(
+        self, request: SimilarRequest, *, cancel: CancelToken | None = None, threads: int | None = None
+    ) -> SearchResult:
+        """Answer of one search for similar cells."""
         ...
 
     def iter_scores(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from insignia_model.errors import LimitExceeded
 from insignia_model.result import SearchResult
 from insignia_proto.v1 import insignia_pb2 as pb
-from insignia_server import decode, encode, explaining
+from insignia_server import decode, encode, explaining, likeness
 from insignia_server.config import ServerConfig
 from insignia_server.engine import Engine
 from insignia_server.rpc import Call
@@ -48,6 +48,13 @@ class AtlasService:
         stream = self._engine.run_screen(question, signatures, cancel=call.cancel)
         yield encode.screen_plan(stream.plan)
         yield from map(encode.screen_chunk, stream)
+
+    def similar(self, request: pb.SimilarRequest, call: Call) -> pb.SimilarResponse:
+        """Cells that are most like chosen ones, and hit statistics of every group."""
+        question = likeness.similar_request(request, self._config)
+        result = self._engine.run_similar(question, cancel=call.cancel, threads=call.threads)
+        self._check_groups(result)
+        return likeness.similar_response(result)
 
     def explain(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:
         """Contribution of each gene to the best cells and to every group."""

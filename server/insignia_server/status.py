@@ -33,6 +33,8 @@ CODES: dict[type[InsigniaError], grpc.StatusCode] = {
     errors.FieldNotComparable: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NoPseudobulk: grpc.StatusCode.FAILED_PRECONDITION,
     errors.GroupsNotWhole: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.EngineUnavailable: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.EmptyProfile: grpc.StatusCode.FAILED_PRECONDITION,
     errors.StudyNotFound: grpc.StatusCode.NOT_FOUND,
     errors.CellNotFound: grpc.StatusCode.NOT_FOUND,
     # not RESOURCE_EXHAUSTED, which may be tried again: the same request will never pass

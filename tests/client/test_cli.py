@@ -94,6 +94,9 @@ def test_the_json_object_has_its_keys_in_their_order(run: Run) -> None:
     found = json.loads(text)
     assert list(found) == [
         "engine",
+        "exact",
+        "n_candidates",
+        "expected_recall",
         "aggregate",
         "hits",
         "n_cells",

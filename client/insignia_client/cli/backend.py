@@ -23,6 +23,7 @@ from insignia_model import (
     SearchRequest,
     SearchResult,
     Signature,
+    SimilarRequest,
     SkippedSignature,
     StudyInfo,
     Table,
@@ -42,6 +43,10 @@ class Backend(Protocol):
 
     def run_explain(self, request: SearchRequest) -> Explanation:
         """Contributions of the genes to the answer of a search."""
+        ...
+
+    def run_similar(self, request: SimilarRequest) -> SearchResult:
+        """Answer of a search for similar cells."""
         ...
 
     def iter_scores(

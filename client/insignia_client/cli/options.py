@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from insignia_client.cli.signatures import read_library, read_signature, reading, signature
+from insignia_model.engine import ENGINES
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -76,6 +77,81 @@ def conditions(command: C) -> C:
     ):
         command = option(command)
     return command
+
+
+def engine(command: C) -> C:
+    """``--engine``, ``--recall-target`` and ``--exact-groups``: what finds the best cells."""
+    for option in (
+        click.option(
+            "--exact-groups",
+            is_flag=True,
+            help="Groups and hits, from all cells, whatever engine finds the best (sparse has them anyway).",
+        ),
+        click.option(
+            "--recall-target",
+            default=0.99,
+            show_default=True,
+            metavar="SHARE",
+            help="Of the best cells, that an engine which is not exact is to find.",
+        ),
+        click.option(
+            "--engine",
+            type=click.Choice(tuple(ENGINES)),
+            default="auto",
+            show_default=True,
+            help="sparse is exact; faiss re-scores candidates; auto takes the one that serves the question.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def engine_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a request from those of `engine`."""
+    return {
+        "engine": given["engine"],
+        "recall_target": given["recall_target"],
+        "groups": given["exact_groups"] or None,
+    }
+
+
+def statistics(command: C) -> C:
+    """``-k``, ``--group-by``, ``--hits``, ``--quantiles`` and ``--min-cells``: what is told of the scores."""
+    for option in (
+        click.option(
+            "--min-cells",
+            default=10,
+            show_default=True,
+            metavar="N",
+            help="Samples with fewer cells are no replicate.",
+        ),
+        click.option("--quantiles", is_flag=True, help="Also median and 90th percentile of every group."),
+        click.option(
+            "--hits",
+            default="percentile:95",
+            show_default=True,
+            metavar="RULE",
+            help="percentile:P, quantile:Q, value:SCORE, zscore:Z or top:N.",
+        ),
+        click.option(
+            "--group-by",
+            multiple=True,
+            default=["study"],
+            show_default=True,
+            metavar="FIELD",
+            help="Field of the groups; several (or with commas): one group per tuple of values.",
+        ),
+        click.option("-k", "k", default=100, show_default=True, metavar="N", help="Number of best cells."),
+    ):
+        command = option(command)
+    return command
+
+
+def plot(command: C) -> C:
+    """``--plot``."""
+    return click.option(
+        "--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the samples' hits."
+    )(command)
 
 
 def output(command: C) -> C:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
@@ -20,6 +19,7 @@ TABLES = ("groups", "cells", "samples", "tests")
 #: What a table shows for people; --format csv and json have everything.
 MOST_GROUPS = 40
 MOST_CELLS = 10
+NO_GROUPS = "no groups: the engine has not scored all cells; --exact-groups asks for them\n"
 
 #: Statistics of a group: column, heading, how it is written.
 STATISTICS: tuple[tuple[str, str, Callable[[Any], str] | None], ...] = (
@@ -48,36 +48,14 @@ TELLING = ("cell_type", "celltype", "tissue", "disease", "condition", "treatment
 @options.source
 @options.signature
 @options.question
-@click.option("-k", "k", default=100, show_default=True, metavar="N", help="Number of best cells.")
-@click.option(
-    "--group-by",
-    multiple=True,
-    default=["study"],
-    show_default=True,
-    metavar="FIELD",
-    help="Field of the groups; several (or with commas): one group per tuple of values.",
-)
-@click.option(
-    "--hits",
-    default="percentile:95",
-    show_default=True,
-    metavar="RULE",
-    help="percentile:P, quantile:Q, value:SCORE, zscore:Z or top:N.",
-)
-@click.option("--quantiles", is_flag=True, help="Also median and 90th percentile of every group.")
+@options.statistics
 @click.option(
     "--null",
     is_flag=True,
     help="Also compare each group's mean with random signatures of like genes: z, p (upper tail), FDR.",
 )
-@click.option(
-    "--min-cells",
-    default=10,
-    show_default=True,
-    metavar="N",
-    help="Samples with fewer cells are no replicate.",
-)
 @tests.options
+@options.engine
 @options.output
 @click.option(
     "--table",
@@ -85,7 +63,7 @@ TELLING = ("cell_type", "celltype", "tissue", "disease", "condition", "treatment
     type=click.Choice(TABLES),
     help="Table that is printed; default for csv: groups.",
 )
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the samples' hits.")
+@options.plot
 def search(**given: Any) -> None:
     r"""Score every cell with a signature, and print the best cells and how many hits each group has.
 
@@ -94,14 +72,19 @@ def search(**given: Any) -> None:
       insignia search --atlas my.atlas --signature hallmark.gmt --name HALLMARK_HYPOXIA \
           --where tissue=lung --hits zscore:2 --plot hypoxia.png
     """
-    request, shape, out = _request(given), chosen_format(given["shape"], given["out"]), given["out"]
+    request, shape = _request(given), chosen_format(given["shape"], given["out"])
     if given["which"] and shape == "json":
         raise click.UsageError("--table is for --format table and csv; json has one object with all")
     if given["which"] == "tests" and not request.has_tests:
         raise click.UsageError("--table tests needs --compare or --contrast FIELD=VALUE:REFERENCE")
     with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
         result = backend.run(request)
-    write_text(_text(result, shape, given["which"]), out)
+    show(result, given, shape)
+
+
+def show(result: SearchResult, given: dict[str, Any], shape: str) -> None:
+    """Print or write the answer, and draw it, as the options say."""
+    write_text(_text(result, shape, given["which"]), given["out"])
     if plot := given["plot"]:
         with problems_of("--plot", plot):
             result.plot(path=plot)
@@ -123,6 +106,7 @@ def _request(given: dict[str, Any]) -> SearchRequest:
         min_samples=given["min_samples"],
         strict=given["strict"],
         null=given["null"],
+        **options.engine_options(given),
     )
 
 
@@ -130,7 +114,8 @@ def _text(result: SearchResult, shape: str, which: str | None) -> str:
     if shape == "json":
         return render.json_text(result.to_dict())
     if shape == "csv":
-        table: Table = getattr(result, f"{(which or 'groups')[:-1]}_table")
+        which = which or ("groups" if result.group_table.columns else "cells")
+        table: Table = getattr(result, f"{which[:-1]}_table")
         return render.csv_text(table)
     if which:
         parts = {
@@ -154,17 +139,22 @@ def _text(result: SearchResult, shape: str, which: str | None) -> str:
 
 def summary_text(result: SearchResult) -> str:
     """Lines above the tables: what was found, and which genes were not."""
-    cutoff = "no cell passes the filter" if result.cutoff is None else f"score > {result.cutoff:.4g}"
+    if result.n_hits is None:
+        found = f"best {len(result.cell_table):,} of {result.n_cells:,} cells"
+    else:
+        cutoff = "no cell passes the filter" if result.cutoff is None else f"score > {result.cutoff:.4g}"
+        found = f"{result.n_hits:,} of {result.n_cells:,} cells are hits ({result.hits}: {cutoff})"
     return (
-        f"{result.signature}: {result.n_hits:,} of {result.n_cells:,} cells are hits "
-        f"({result.hits}: {cutoff})\n{genes_text(result.genes)}; {result.aggregate} score, "
-        f"engine {result.engine}, {result.elapsed_ms:.1f} ms\n{inexact_text(result.genes)}"
+        f"{result.signature}: {found}\n{genes_text(result.genes)}; {result.aggregate} score, "
+        f"{result.engine_text}, {result.elapsed_ms:.1f} ms\n{inexact_text(result.genes)}"
         + (f"Note: {result.direction_note}\n" if result.direction_note else "")
     )
 
 
 def groups_text(result: SearchResult) -> str:
     """Groups in the order given: highest hit fraction first."""
+    if not result.group_table.columns:
+        return NO_GROUPS
     table, n_genes = result.group_table.head(MOST_GROUPS), result.genes.n_genes
     columns = [render.shown(table, field) for field in result.group_by]
     columns += [
@@ -188,6 +178,8 @@ def cells_text(result: SearchResult) -> str:
 
 def samples_text(result: SearchResult) -> str:
     """Every sample of every group."""
+    if not result.sample_table.columns:
+        return NO_GROUPS
     table = result.sample_table
     written = {
         "hit_fraction": ("hit %", render.percent),

@@ -17,6 +17,8 @@ from insignia_index.format.files import bytes_digest
 from insignia_model.table import Column
 
 _BOOL_MISSING = 255
+#: Names from which on an index of all is made, where fewer are looked for one by one.
+_MANY_NAMES = 16
 #: How a kind may be stored.
 _DTYPES = {"category": ("i1", "<i2", "<i4"), "bool": ("u1",), "integer": ("<i8",), "number": ("<f4", "<f8")}
 
@@ -120,6 +122,13 @@ class CellIds:
             return 0
         at = run.find(b"\0" + name)
         return None if at < 0 else int(np.searchsorted(self._starts, at + 1))
+
+    def rows_of(self, cell_ids: Sequence[str]) -> list[int | None]:
+        """Row of each cell id, None for one that is none."""
+        if len(cell_ids) < _MANY_NAMES:
+            return [self.row_of(name) for name in cell_ids]
+        rows = {name: row for row, name in enumerate(unpack_text(self._run))}
+        return [rows.get(name) for name in cell_ids]
 
 
 def _code_dtype(n_values: int) -> str:

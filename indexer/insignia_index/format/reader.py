@@ -55,6 +55,8 @@ class Shard:
         self.table = self._block_table(files, int(head["n_blocks"]))
         #: genes whose containers were checked in this process
         self.checked = np.zeros(self.n_genes, np.bool_)
+        #: blocks of which all containers were checked
+        self.checked_blocks = np.zeros(len(self.table), np.bool_)
 
     def release_pages(self) -> None:
         """Give the pages of the mapping back; they are read again when they are needed."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from insignia_index.snapshot import Snapshot
+from insignia_model.errors import CellNotFound
+from insignia_model.request import CellId
 from insignia_model.table import Column, Table
 
 Ints = npt.NDArray[np.int64]
@@ -32,6 +35,21 @@ def cell_table(
         if field not in columns:
             columns[field] = snapshot.field_index(field).take(study, row)
     return Table(columns)
+
+
+def find_cells(snapshot: Snapshot, ids: Iterable[CellId]) -> tuple[Ints, Ints]:
+    """Study, and row in the study, of cells, int64 (n,) each; `StudyNotFound`, `CellNotFound`."""
+    asked = list(ids)
+    study = np.array([snapshot.study_index(cell.study) for cell in asked], np.int64)
+    row = np.empty(len(asked), np.int64)
+    for index in np.unique(study).tolist():
+        of_study = np.flatnonzero(study == index)
+        found = snapshot.cell_ids(index).rows_of([asked[i].cell_id for i in of_study.tolist()])
+        for i, place in zip(of_study.tolist(), found, strict=True):
+            if place is None:
+                raise CellNotFound(*asked[i])
+            row[i] = place
+    return study, row
 
 
 def places(snapshot: Snapshot, rows: Ints) -> tuple[Ints, Ints]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from insignia_index.cancel import CancelToken
 from insignia_index.search.cells import cell_table, places
+from insignia_index.search.choice import SPARSE, Question, choose_engine
 from insignia_index.search.contributions import score_parts
 from insignia_index.search.finalise import Units, group_quantiles
 from insignia_index.search.gene_cache import GeneCache, Postings
@@ -29,7 +30,7 @@ from insignia_model.table import Table
 if TYPE_CHECKING:
     from insignia_index.null.answer import Nulls
 
-NAME = "sparse"
+NAME = SPARSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,28 +79,36 @@ def search(
 ) -> SearchResult:
     """Answer a request from the exact scores of all cells that pass its filter."""
     started = time.perf_counter()
-    snapshot = session.snapshot
-    query = plan_query(snapshot, request.signature, request.aggregate, request.strict)
-    grouping = session.grouping(request, query)
-    postings = session.genes.get(query.gene_ids)
-    work = session.work(grouping, cancel, n_threads)
+    choose_engine(session, request)
+    query = plan_query(session.snapshot, request.signature, request.aggregate, request.strict)
+    work = session.work(session.grouping(request, query), cancel, n_threads)
+    return answer(session, request, query, session.genes.get(query.gene_ids), work, started)
+
+
+def answer(
+    session: Session, request: Question, query: Query, postings: Postings, work: Work, started: float
+) -> SearchResult:
+    """Score all cells of ``work`` with the query, and make the tables; ``started`` by `time.perf_counter`."""
+    snapshot, grouping = session.snapshot, work.grouping
     scores = session.buffers.take("scores", snapshot.n_cells, score_dtype(session.value_bits))
     statistics = score_all(work, query, postings, session.value_bits, scores)
     selection = select(work, scores, statistics, request.hits, request.k)
     units = Units(grouping, statistics, selection.slot_hits, query.measured, request.min_cells)
     quantiles = group_quantiles(snapshot, grouping, scores) if request.quantiles else None
     tests = Table({})
-    if request.has_tests:
-        tests = _tests(session, request, query, units, scores, selection, cancel)
+    if isinstance(request, SearchRequest) and request.has_tests:
+        tests = _tests(session, request, query, units, scores, selection, work.cancel)
     session.buffers.give("scores", scores)
     rows = selection.top_rows
-    parts = score_parts(work, query, postings, session.value_bits, rows)
+    parts = None
+    if isinstance(request, SearchRequest):  # the values of a whole profile in k cells are too many to hold
+        parts = score_parts(work, query, postings, session.value_bits, rows)
     cells = cell_table(snapshot, *places(snapshot, rows), selection.top_scores, parts)
     groups = units.group_table(quantiles)
-    if request.null:
+    if isinstance(request, SearchRequest) and request.null:
         from insignia_index.null.answer import with_null
 
-        null = session.nulls.columns(query, grouping, request.group_by, request.where, cancel)
+        null = session.nulls.columns(query, grouping, request.group_by, request.where, work.cancel)
         groups = with_null(groups, units.groups[0], null)
     samples = units.sample_table()
     return SearchResult(
@@ -115,11 +124,11 @@ def search(
         cell_table=cells,
         group_table=groups,
         sample_table=samples,
-        signature=request.signature.name,
+        signature=request.name,
         min_cells=request.min_cells,
         test_table=tests,
         unsigned_atlas=not any(study.signed for study in snapshot.studies),
-        negative_weights=request.signature.has_negative,
+        negative_weights=request.has_negative,
     )
 
 

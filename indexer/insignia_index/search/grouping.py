@@ -126,6 +126,33 @@ def filtered(
     return _passing(snapshot, grouping, passes)
 
 
+def without_cells(snapshot: Snapshot, grouping: Grouping, rows: Ints) -> Grouping:
+    """The grouping without the cells ``rows`` (n,) of the snapshot, each named once; they need not pass."""
+    block = snapshot.block_starts.searchsorted(rows, side="right") - 1
+    slot = grouping.slot_starts[block] + grouping.codes[rows]
+    local = rows - snapshot.block_starts[block]
+    gone = []
+    for first, stop, cell in zip(
+        grouping.order_starts[slot].tolist(),
+        grouping.order_starts[slot + 1].tolist(),
+        local.tolist(),
+        strict=True,
+    ):
+        # a slot's cells ascend
+        at = first + int(grouping.order[first:stop].searchsorted(cell))
+        gone.append(at if at < stop and grouping.order[at] == cell else -1)
+    passes = np.array(gone, np.int64) >= 0
+    slot_cells = grouping.slot_cells - np.bincount(slot[passes], minlength=len(grouping.slot_cells))
+    starts = np.concatenate([[0], np.cumsum(slot_cells)])
+    return replace(
+        grouping,
+        order=np.delete(grouping.order, np.array(gone, np.int64)[passes]),
+        order_starts=starts,
+        slot_cells=slot_cells,
+        blocks=np.flatnonzero(np.diff(starts[grouping.slot_starts])),
+    )
+
+
 def _passing(snapshot: Snapshot, grouping: Grouping, passes: npt.NDArray[np.bool_]) -> Grouping:
     """The grouping of the cells that pass, bool (n_cells,)."""
     order = np.empty(np.count_nonzero(passes), np.uint16)

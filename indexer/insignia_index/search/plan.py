@@ -85,7 +85,20 @@ def plan_query(snapshot: Snapshot, signature: Signature, aggregate: str, strict:
     order = order[(gene_ids[order] >= 0) & (weights[order] != 0)]
     if not len(order):
         raise NoGeneResolved(tuple(n for n in asked if n not in report.resolved) or signature.genes)
-    gene_ids, weights = gene_ids[order], weights[order]
+    return query_of(snapshot, gene_ids[order], weights[order], aggregate, report)
+
+
+def query_of(
+    snapshot: Snapshot,
+    gene_ids: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float64],
+    aggregate: str,
+    report: GeneReport,
+) -> Query:
+    """Query of gene ids int64 (n,) ascending and their weights float64 (n,), none of which is 0.
+
+    ``report`` is filled with how many genes each study measured.
+    """
     largest, exponent = float(np.abs(weights).max()), 0
     if aggregate == "mean":
         # the largest to between 1/2 and 1: the same mean, and none that float32 cannot hold

@@ -24,6 +24,8 @@ from insignia_index.snapshot import Snapshot
 #: Cells times genes that make one more thread worth its waking: some 0.4 ms of scoring. With 20 genes of
 #: 200,000 cells two threads took a tenth longer than one.
 WORTH_A_THREAD = 6_000_000
+#: Genes up to which TASK_CELLS cells are scored between two checks for a cancellation.
+_GENES_OF_A_TASK = 1024
 #: An empty bitmap of any block, and a vector's width of values behind it.
 _NO_BITS = np.zeros(BLOCK_CELLS // 16 + 64, np.uint16)
 _NO_BITS_ADDRESS = np.uint64(_NO_BITS.ctypes.data)
@@ -82,6 +84,8 @@ def score_all(
     score_blocks = score_blocks_half if value_bits == 16 else score_blocks_single
     room = len(weights) + GENES
     n_threads, run = _division(work, len(weights))
+    # a whole profile has more genes than a signature: fewer cells take as long
+    enough = max(1, TASK_CELLS * _GENES_OF_A_TASK // max(_GENES_OF_A_TASK, len(weights)))
     claimed = np.zeros(1, np.int64)
 
     def score() -> None:
@@ -91,7 +95,7 @@ def score_all(
         while more:
             work.cancel.check()
             more = score_blocks(
-                snapshot.table, grouping.blocks, claimed, run, TASK_CELLS,
+                snapshot.table, grouping.blocks, claimed, run, enough,
                 postings.entries, postings.payloads, weights, dtype(query.divisor),
                 accumulator, found, found_weights, _NO_BITS_ADDRESS,
                 out, grouping.order, grouping.order_starts, grouping.slot_starts, statistics,

@@ -50,6 +50,8 @@ def sample_hit_fractions(
     """
     if max_groups < 1:
         raise InvalidArgument("max_groups", f"{max_groups} is below 1")
+    if result.n_hits is None:
+        raise InvalidArgument("groups", f"engine {result.engine} counted no hits; search with groups=True")
     groups, n_without = replicated_groups(result)
     drawn = groups[:max_groups]
     figure, ax = axes(ax, 8, 1.5 + 0.24 * max(len(drawn), 2))  # inches: a line of text per group
@@ -115,7 +117,7 @@ def _draw_boxes(ax: Axes, boxed: list[tuple[int, Group]]) -> None:
 
 
 def _label(ax: Axes, result: SearchResult, groups: list[Group], left_out: str) -> None:
-    if result.n_cells:
+    if result.n_cells and result.n_hits is not None:
         share = 100 * result.n_hits / result.n_cells
         ax.axvline(share, color=REFERENCE, linewidth=0.9, linestyle="--", zorder=1)
         ax.annotate(

@@ -83,6 +83,34 @@ OPERATOR_MISSING: Operator.ValueType  # 7
 OPERATOR_NOT_MISSING: Operator.ValueType  # 8
 Global___Operator: typing_extensions.TypeAlias = Operator
 
+class _Engine:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _EngineEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Engine.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    ENGINE_UNSPECIFIED: _Engine.ValueType  # 0
+    """Same as ENGINE_AUTO."""
+    ENGINE_AUTO: _Engine.ValueType  # 1
+    """FAISS where it is expected to be cheaper and to reach the recall target, else sparse."""
+    ENGINE_SPARSE: _Engine.ValueType  # 2
+    """The exact scores of all cells."""
+    ENGINE_FAISS: _Engine.ValueType  # 3
+    """Candidates of a dense index, re-scored exactly. ENGINE_UNAVAILABLE if the atlas carries none."""
+
+class Engine(_Engine, metaclass=_EngineEnumTypeWrapper):
+    """What finds the best cells."""
+
+ENGINE_UNSPECIFIED: Engine.ValueType  # 0
+"""Same as ENGINE_AUTO."""
+ENGINE_AUTO: Engine.ValueType  # 1
+"""FAISS where it is expected to be cheaper and to reach the recall target, else sparse."""
+ENGINE_SPARSE: Engine.ValueType  # 2
+"""The exact scores of all cells."""
+ENGINE_FAISS: Engine.ValueType  # 3
+"""Candidates of a dense index, re-scored exactly. ENGINE_UNAVAILABLE if the atlas carries none."""
+Global___Engine: typing_extensions.TypeAlias = Engine
+
 class _GeneMatch:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -277,6 +305,9 @@ class SearchRequest(google.protobuf.message.Message):
     MIN_SAMPLES_FIELD_NUMBER: builtins.int
     STRICT_GENES_FIELD_NUMBER: builtins.int
     NULL_FIELD_NUMBER: builtins.int
+    ENGINE_FIELD_NUMBER: builtins.int
+    RECALL_TARGET_FIELD_NUMBER: builtins.int
+    GROUPS_FIELD_NUMBER: builtins.int
     k: builtins.int
     """How many best cells to return. Default 100; 0 returns none. The server has an upper limit."""
     aggregate: Global___Aggregate.ValueType
@@ -296,6 +327,14 @@ class SearchRequest(google.protobuf.message.Message):
     null: builtins.bool
     """Also compare the mean score of every group with that of random signatures, matched gene by gene on detection
     and mean attribution. Groups and filter must be made of the units by which the atlas keeps sums.
+    """
+    engine: Global___Engine.ValueType
+    """Default: auto."""
+    recall_target: builtins.float
+    """Share (above 0, at most 1) of the best k cells that an engine that is not exact is to find. Default 0.99."""
+    groups: builtins.bool
+    """Groups, samples, hits and cut-off from the exact scores of all cells, whatever engine finds the best. The
+    sparse engine gives them in any case.
     """
     @property
     def signature(self) -> Global___Signature:
@@ -334,17 +373,151 @@ class SearchRequest(google.protobuf.message.Message):
         min_samples: builtins.int | None = ...,
         strict_genes: builtins.bool = ...,
         null: builtins.bool = ...,
+        engine: Global___Engine.ValueType = ...,
+        recall_target: builtins.float | None = ...,
+        groups: builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_k", b"_k", "_min_cells", b"_min_cells", "_min_samples", b"_min_samples", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "min_samples", b"min_samples", "signature", b"signature"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_k", b"_k", "_min_cells", b"_min_cells", "_min_samples", b"_min_samples", "aggregate", b"aggregate", "compare", b"compare", "contrasts", b"contrasts", "group_by", b"group_by", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "min_coverage", b"min_coverage", "min_samples", b"min_samples", "null", b"null", "quantiles", b"quantiles", "signature", b"signature", "strict_genes", b"strict_genes", "where", b"where"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_groups", b"_groups", "_k", b"_k", "_min_cells", b"_min_cells", "_min_samples", b"_min_samples", "_recall_target", b"_recall_target", "groups", b"groups", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "min_samples", b"min_samples", "recall_target", b"recall_target", "signature", b"signature"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_groups", b"_groups", "_k", b"_k", "_min_cells", b"_min_cells", "_min_samples", b"_min_samples", "_recall_target", b"_recall_target", "aggregate", b"aggregate", "compare", b"compare", "contrasts", b"contrasts", "engine", b"engine", "group_by", b"group_by", "groups", b"groups", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "min_coverage", b"min_coverage", "min_samples", b"min_samples", "null", b"null", "quantiles", b"quantiles", "recall_target", b"recall_target", "signature", b"signature", "strict_genes", b"strict_genes", "where", b"where"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_groups", b"_groups"]) -> typing.Literal["groups"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_k", b"_k"]) -> typing.Literal["k"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_min_cells", b"_min_cells"]) -> typing.Literal["min_cells"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_min_samples", b"_min_samples"]) -> typing.Literal["min_samples"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_recall_target", b"_recall_target"]) -> typing.Literal["recall_target"] | None: ...
 
 Global___SearchRequest: typing_extensions.TypeAlias = SearchRequest
+
+@typing.final
+class QueryCells(google.protobuf.message.Message):
+    """Cells, one or several: their mean profile."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CELLS_FIELD_NUMBER: builtins.int
+    @property
+    def cells(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___CellId]: ...
+    def __init__(
+        self,
+        *,
+        cells: collections.abc.Iterable[Global___CellId] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cells", b"cells"]) -> None: ...
+
+Global___QueryCells: typing_extensions.TypeAlias = QueryCells
+
+@typing.final
+class Centroid(google.protobuf.message.Message):
+    """The mean profile of all cells that pass a filter; of all cells, if it has no condition."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WHERE_FIELD_NUMBER: builtins.int
+    @property
+    def where(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Condition]: ...
+    def __init__(
+        self,
+        *,
+        where: collections.abc.Iterable[Global___Condition] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["where", b"where"]) -> None: ...
+
+Global___Centroid: typing_extensions.TypeAlias = Centroid
+
+@typing.final
+class SimilarRequest(google.protobuf.message.Message):
+    """The question of Similar: a profile. The score of a cell is the inner product of its attributions with it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CELLS_FIELD_NUMBER: builtins.int
+    CENTROID_FIELD_NUMBER: builtins.int
+    PROFILE_FIELD_NUMBER: builtins.int
+    K_FIELD_NUMBER: builtins.int
+    WHERE_FIELD_NUMBER: builtins.int
+    GROUP_BY_FIELD_NUMBER: builtins.int
+    HITS_FIELD_NUMBER: builtins.int
+    QUANTILES_FIELD_NUMBER: builtins.int
+    MIN_CELLS_FIELD_NUMBER: builtins.int
+    EXCLUDE_STUDY_FIELD_NUMBER: builtins.int
+    STRICT_GENES_FIELD_NUMBER: builtins.int
+    ENGINE_FIELD_NUMBER: builtins.int
+    RECALL_TARGET_FIELD_NUMBER: builtins.int
+    GROUPS_FIELD_NUMBER: builtins.int
+    k: builtins.int
+    """How many best cells to return. Default 100; 0 returns none. The server has an upper limit."""
+    quantiles: builtins.bool
+    """Also the median and the 90th percentile of the scores of every group."""
+    min_cells: builtins.int
+    """Samples with fewer cells (of the filter, in the group) are no replicate. Default 10."""
+    exclude_study: builtins.bool
+    """Leave out the studies of the query's cells too. Not with a profile."""
+    strict_genes: builtins.bool
+    """Names of a profile that are no exact symbols of the vocabulary are an error (INEXACT_GENES)."""
+    engine: Global___Engine.ValueType
+    """The same as in SearchRequest."""
+    recall_target: builtins.float
+    groups: builtins.bool
+    @property
+    def cells(self) -> Global___QueryCells:
+        """These cells are not among those that are found or counted; the server limits their number."""
+
+    @property
+    def centroid(self) -> Global___Centroid:
+        """These cells may be found."""
+
+    @property
+    def profile(self) -> Global___Signature:
+        """A value by gene."""
+
+    @property
+    def where(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Condition]:
+        """Cells that may be found. Default: all."""
+
+    @property
+    def group_by(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Fields; one group per tuple of their values. Default: no groups are returned."""
+
+    @property
+    def hits(self) -> Global___HitRule:
+        """Default: percentile 95."""
+
+    def __init__(
+        self,
+        *,
+        cells: Global___QueryCells | None = ...,
+        centroid: Global___Centroid | None = ...,
+        profile: Global___Signature | None = ...,
+        k: builtins.int | None = ...,
+        where: collections.abc.Iterable[Global___Condition] | None = ...,
+        group_by: collections.abc.Iterable[builtins.str] | None = ...,
+        hits: Global___HitRule | None = ...,
+        quantiles: builtins.bool = ...,
+        min_cells: builtins.int | None = ...,
+        exclude_study: builtins.bool = ...,
+        strict_genes: builtins.bool = ...,
+        engine: Global___Engine.ValueType = ...,
+        recall_target: builtins.float | None = ...,
+        groups: builtins.bool | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_groups", b"_groups", "_k", b"_k", "_min_cells", b"_min_cells", "_recall_target", b"_recall_target", "cells", b"cells", "centroid", b"centroid", "groups", b"groups", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "profile", b"profile", "query", b"query", "recall_target", b"recall_target"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_groups", b"_groups", "_k", b"_k", "_min_cells", b"_min_cells", "_recall_target", b"_recall_target", "cells", b"cells", "centroid", b"centroid", "engine", b"engine", "exclude_study", b"exclude_study", "group_by", b"group_by", "groups", b"groups", "hits", b"hits", "k", b"k", "min_cells", b"min_cells", "profile", b"profile", "quantiles", b"quantiles", "query", b"query", "recall_target", b"recall_target", "strict_genes", b"strict_genes", "where", b"where"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_groups", b"_groups"]) -> typing.Literal["groups"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_k", b"_k"]) -> typing.Literal["k"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_min_cells", b"_min_cells"]) -> typing.Literal["min_cells"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_recall_target", b"_recall_target"]) -> typing.Literal["recall_target"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["query", b"query"]) -> typing.Literal["cells", "centroid", "profile"] | None: ...
+
+Global___SimilarRequest: typing_extensions.TypeAlias = SimilarRequest
 
 @typing.final
 class SearchResponse(google.protobuf.message.Message):
@@ -366,20 +539,30 @@ class SearchResponse(google.protobuf.message.Message):
     SAMPLES_FIELD_NUMBER: builtins.int
     TESTS_FIELD_NUMBER: builtins.int
     UNSIGNED_ATLAS_FIELD_NUMBER: builtins.int
+    EXACT_FIELD_NUMBER: builtins.int
+    N_CANDIDATES_FIELD_NUMBER: builtins.int
+    EXPECTED_RECALL_FIELD_NUMBER: builtins.int
     engine: builtins.str
-    """"sparse": exact."""
+    """What found the best cells: "sparse" or "faiss"."""
     aggregate: Global___Aggregate.ValueType
     hits: builtins.str
     """KIND:VALUE, such as "percentile:95"."""
     n_cells: builtins.int
     """Cells that pass the filter."""
     n_hits: builtins.int
+    """Absent: 0; or, if not exact, not counted, and then cutoff, groups and samples are absent too."""
     cutoff: builtins.float
     """The score that a hit exceeds; absent if no cell passes the filter."""
     elapsed_ms: builtins.float
     """Milliseconds in the engine."""
     unsigned_atlas: builtins.bool
     """No attribution of the atlas is negative: negative weights lower the score, but tell no direction."""
+    exact: builtins.bool
+    """The best cells are those of the exact scores of all cells. Absent: true."""
+    n_candidates: builtins.int
+    """If not: how many cells were scored exactly,"""
+    expected_recall: builtins.float
+    """and the share of the true best cells that is expected among them. Absent: 1."""
     @property
     def genes(self) -> Global___GeneReport: ...
     @property
@@ -418,7 +601,7 @@ class SearchResponse(google.protobuf.message.Message):
         aggregate: Global___Aggregate.ValueType = ...,
         hits: builtins.str = ...,
         n_cells: builtins.int = ...,
-        n_hits: builtins.int = ...,
+        n_hits: builtins.int | None = ...,
         cutoff: builtins.float | None = ...,
         elapsed_ms: builtins.float = ...,
         genes: Global___GeneReport | None = ...,
@@ -428,12 +611,45 @@ class SearchResponse(google.protobuf.message.Message):
         samples: Global___Table | None = ...,
         tests: Global___Table | None = ...,
         unsigned_atlas: builtins.bool = ...,
+        exact: builtins.bool | None = ...,
+        n_candidates: builtins.int | None = ...,
+        expected_recall: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_cutoff", b"_cutoff", "cells", b"cells", "cutoff", b"cutoff", "genes", b"genes", "groups", b"groups", "samples", b"samples", "tests", b"tests"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cutoff", b"_cutoff", "aggregate", b"aggregate", "cells", b"cells", "cutoff", b"cutoff", "elapsed_ms", b"elapsed_ms", "engine", b"engine", "genes", b"genes", "group_by", b"group_by", "groups", b"groups", "hits", b"hits", "n_cells", b"n_cells", "n_hits", b"n_hits", "samples", b"samples", "tests", b"tests", "unsigned_atlas", b"unsigned_atlas"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cutoff", b"_cutoff", "_exact", b"_exact", "_expected_recall", b"_expected_recall", "_n_candidates", b"_n_candidates", "_n_hits", b"_n_hits", "cells", b"cells", "cutoff", b"cutoff", "exact", b"exact", "expected_recall", b"expected_recall", "genes", b"genes", "groups", b"groups", "n_candidates", b"n_candidates", "n_hits", b"n_hits", "samples", b"samples", "tests", b"tests"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cutoff", b"_cutoff", "_exact", b"_exact", "_expected_recall", b"_expected_recall", "_n_candidates", b"_n_candidates", "_n_hits", b"_n_hits", "aggregate", b"aggregate", "cells", b"cells", "cutoff", b"cutoff", "elapsed_ms", b"elapsed_ms", "engine", b"engine", "exact", b"exact", "expected_recall", b"expected_recall", "genes", b"genes", "group_by", b"group_by", "groups", b"groups", "hits", b"hits", "n_candidates", b"n_candidates", "n_cells", b"n_cells", "n_hits", b"n_hits", "samples", b"samples", "tests", b"tests", "unsigned_atlas", b"unsigned_atlas"]) -> None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_cutoff", b"_cutoff"]) -> typing.Literal["cutoff"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_exact", b"_exact"]) -> typing.Literal["exact"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_expected_recall", b"_expected_recall"]) -> typing.Literal["expected_recall"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_n_candidates", b"_n_candidates"]) -> typing.Literal["n_candidates"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_n_hits", b"_n_hits"]) -> typing.Literal["n_hits"] | None: ...
 
 Global___SearchResponse: typing_extensions.TypeAlias = SearchResponse
+
+@typing.final
+class SimilarResponse(google.protobuf.message.Message):
+    """The answer of Similar."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: builtins.int
+    @property
+    def result(self) -> Global___SearchResponse:
+        """Of a search with the profile's values as weights and their sum as the score."""
+
+    def __init__(
+        self,
+        *,
+        result: Global___SearchResponse | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["result", b"result"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["result", b"result"]) -> None: ...
+
+Global___SimilarResponse: typing_extensions.TypeAlias = SimilarResponse
 
 @typing.final
 class ExplainRequest(google.protobuf.message.Message):

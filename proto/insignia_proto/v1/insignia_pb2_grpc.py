@@ -50,6 +50,11 @@ class AtlasServiceStub(object):
                 request_serializer=insignia__proto_dot_v1_dot_insignia__pb2.ScreenRequest.SerializeToString,
                 response_deserializer=insignia__proto_dot_v1_dot_insignia__pb2.ScreenResponse.FromString,
                 _registered_method=True)
+        self.Similar = channel.unary_unary(
+                '/insignia.v1.AtlasService/Similar',
+                request_serializer=insignia__proto_dot_v1_dot_insignia__pb2.SimilarRequest.SerializeToString,
+                response_deserializer=insignia__proto_dot_v1_dot_insignia__pb2.SimilarResponse.FromString,
+                _registered_method=True)
         self.Explain = channel.unary_unary(
                 '/insignia.v1.AtlasService/Explain',
                 request_serializer=insignia__proto_dot_v1_dot_insignia__pb2.ExplainRequest.SerializeToString,
@@ -104,6 +109,13 @@ class AtlasServiceServicer(object):
         """Groups of every signature that is sent, in the order sent: many signatures in one pass over the cells. The
         first request is the question, the others are signatures. Answers come as batches are scored; a client
         that reads slowly slows the screen, and one that goes away ends it. Screens give way to searches.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Similar(self, request, context):
+        """Cells whose attributions are most like those of chosen cells, with hit statistics of every group.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,6 +180,11 @@ def add_AtlasServiceServicer_to_server(servicer, server):
                     servicer.Screen,
                     request_deserializer=insignia__proto_dot_v1_dot_insignia__pb2.ScreenRequest.FromString,
                     response_serializer=insignia__proto_dot_v1_dot_insignia__pb2.ScreenResponse.SerializeToString,
+            ),
+            'Similar': grpc.unary_unary_rpc_method_handler(
+                    servicer.Similar,
+                    request_deserializer=insignia__proto_dot_v1_dot_insignia__pb2.SimilarRequest.FromString,
+                    response_serializer=insignia__proto_dot_v1_dot_insignia__pb2.SimilarResponse.SerializeToString,
             ),
             'Explain': grpc.unary_unary_rpc_method_handler(
                     servicer.Explain,
@@ -282,6 +299,33 @@ class AtlasService(object):
             '/insignia.v1.AtlasService/Screen',
             insignia__proto_dot_v1_dot_insignia__pb2.ScreenRequest.SerializeToString,
             insignia__proto_dot_v1_dot_insignia__pb2.ScreenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Similar(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/insignia.v1.AtlasService/Similar',
+            insignia__proto_dot_v1_dot_insignia__pb2.SimilarRequest.SerializeToString,
+            insignia__proto_dot_v1_dot_insignia__pb2.SimilarResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -81,6 +81,22 @@ _AtlasServiceScreenType = typing_extensions.TypeVar(
     ],
 )
 
+_AtlasServiceSimilarType = typing_extensions.TypeVar(
+    '_AtlasServiceSimilarType',
+    grpc.UnaryUnaryMultiCallable[
+        insignia_proto.v1.insignia_pb2.SimilarRequest,
+        insignia_proto.v1.insignia_pb2.SimilarResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        insignia_proto.v1.insignia_pb2.SimilarRequest,
+        insignia_proto.v1.insignia_pb2.SimilarResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        insignia_proto.v1.insignia_pb2.SimilarRequest,
+        insignia_proto.v1.insignia_pb2.SimilarResponse,
+    ],
+)
+
 _AtlasServiceExplainType = typing_extensions.TypeVar(
     '_AtlasServiceExplainType',
     grpc.UnaryUnaryMultiCallable[
@@ -177,7 +193,7 @@ _AtlasServiceGetCellsType = typing_extensions.TypeVar(
     ],
 )
 
-class AtlasServiceStub(typing.Generic[_AtlasServiceSearchType, _AtlasServiceScoresType, _AtlasServiceScreenType, _AtlasServiceExplainType, _AtlasServiceGetAtlasType, _AtlasServiceListStudiesType, _AtlasServiceListFieldsType, _AtlasServiceResolveGenesType, _AtlasServiceGetCellsType]):
+class AtlasServiceStub(typing.Generic[_AtlasServiceSearchType, _AtlasServiceScoresType, _AtlasServiceScreenType, _AtlasServiceSimilarType, _AtlasServiceExplainType, _AtlasServiceGetAtlasType, _AtlasServiceListStudiesType, _AtlasServiceListFieldsType, _AtlasServiceResolveGenesType, _AtlasServiceGetCellsType]):
     """One atlas, read-only. All methods are safe to retry."""
 
     @typing.overload
@@ -193,6 +209,10 @@ class AtlasServiceStub(typing.Generic[_AtlasServiceSearchType, _AtlasServiceScor
         grpc.StreamStreamMultiCallable[
             insignia_proto.v1.insignia_pb2.ScreenRequest,
             insignia_proto.v1.insignia_pb2.ScreenResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            insignia_proto.v1.insignia_pb2.SimilarRequest,
+            insignia_proto.v1.insignia_pb2.SimilarResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             insignia_proto.v1.insignia_pb2.ExplainRequest,
@@ -235,6 +255,10 @@ class AtlasServiceStub(typing.Generic[_AtlasServiceSearchType, _AtlasServiceScor
             insignia_proto.v1.insignia_pb2.ScreenResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            insignia_proto.v1.insignia_pb2.SimilarRequest,
+            insignia_proto.v1.insignia_pb2.SimilarResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             insignia_proto.v1.insignia_pb2.ExplainRequest,
             insignia_proto.v1.insignia_pb2.ExplainResponse,
         ],
@@ -272,6 +296,9 @@ class AtlasServiceStub(typing.Generic[_AtlasServiceSearchType, _AtlasServiceScor
     that reads slowly slows the screen, and one that goes away ends it. Screens give way to searches.
     """
 
+    Similar: _AtlasServiceSimilarType
+    """Cells whose attributions are most like those of chosen cells, with hit statistics of every group."""
+
     Explain: _AtlasServiceExplainType
     """Contribution of each gene to the best cells and to every group."""
 
@@ -302,6 +329,10 @@ AtlasServiceAsyncStub: typing_extensions.TypeAlias = AtlasServiceStub[
     grpc.aio.StreamStreamMultiCallable[
         insignia_proto.v1.insignia_pb2.ScreenRequest,
         insignia_proto.v1.insignia_pb2.ScreenResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        insignia_proto.v1.insignia_pb2.SimilarRequest,
+        insignia_proto.v1.insignia_pb2.SimilarResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         insignia_proto.v1.insignia_pb2.ExplainRequest,
@@ -358,6 +389,14 @@ class AtlasServiceServicer(metaclass=abc.ABCMeta):
         first request is the question, the others are signatures. Answers come as batches are scored; a client
         that reads slowly slows the screen, and one that goes away ends it. Screens give way to searches.
         """
+
+    @abc.abstractmethod
+    def Similar(
+        self,
+        request: insignia_proto.v1.insignia_pb2.SimilarRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[insignia_proto.v1.insignia_pb2.SimilarResponse, collections.abc.Awaitable[insignia_proto.v1.insignia_pb2.SimilarResponse]]:
+        """Cells whose attributions are most like those of chosen cells, with hit statistics of every group."""
 
     @abc.abstractmethod
     def Explain(
