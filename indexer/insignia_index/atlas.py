@@ -11,6 +11,7 @@ from typing import Self
 from insignia_index.cancel import CancelToken
 from insignia_index.catalog.catalog import read_revision, with_latest
 from insignia_index.catalog.store import Store
+from insignia_index.dense.dense import Dense
 from insignia_index.describe import atlas_info, field_info, study_info
 from insignia_index.search.cells import cell_table, find_cells
 from insignia_index.search.engine import Session, search, stream_scores
@@ -72,9 +73,12 @@ class Atlas(SimilarCells):
             raise
 
     def _new_session(self, earlier: Snapshot | None) -> Session:
+        """A session of the latest revision. FAISS indexes are read when the first question needs them."""
         snapshot = with_latest(self._store, lambda: Snapshot(self.path, self._store, earlier))
         genes = GeneCache(snapshot, self._cache_bytes)
-        return Session(snapshot, Groupings(snapshot), genes, Buffers(), self._threads)
+        faiss = snapshot.record.faiss
+        dense = None if faiss is None else Dense(snapshot, faiss, [study.faiss for study in snapshot.studies])
+        return Session(snapshot, Groupings(snapshot), genes, Buffers(), self._threads, dense)
 
     def refresh(self) -> bool:
         """Take up a newer revision if there is one; searches that run keep theirs."""

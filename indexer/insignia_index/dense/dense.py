@@ -70,9 +70,17 @@ class Dense:
                 self._loaded = _Loaded(self._snapshot, self.record, self._studies, self._directory)
             return self._loaded
 
+    def has_row(self, row: int) -> bool:
+        """Whether a cell is of a projected study, and the files have been read."""
+        loaded = self._loaded
+        return loaded is not None and self._study_of(row) in loaded.rows
+
+    def _study_of(self, row: int) -> int:
+        return int(np.searchsorted(self._snapshot.study_starts, row, side="right")) - 1
+
     def profile(self, row: int) -> tuple[Ints, npt.NDArray[np.float64]]:
         """Genes int64 (n,) ascending and attributions float64 of a cell of a projected study."""
-        study = int(np.searchsorted(self._snapshot.study_starts, row, side="right")) - 1
+        study = self._study_of(row)
         genes, values = self.load().rows[study].profile(row - int(self._snapshot.study_starts[study]))
         return genes, values.astype(np.float64)
 

@@ -120,10 +120,11 @@ def _bounds(session: Session, genes: Ints, weights: Floats) -> tuple[Mapping[int
     return {k: float(best[min(k, len(best)) - 1]) - slack for k in BEST}, taken
 
 
-def expected(points: Sequence[CurvePoint], k: int, n_candidates: int) -> float:
+def expected(points: Sequence[CurvePoint], k: int, n_candidates: int, is_filtered: bool = False) -> float:
     """Recall of the best ``k`` that can be counted on with so many candidates; 0 if nothing was measured.
 
-    Between two measured k the worse of both counts.
+    Between two measured k the worse counts. So it does under a filter: the best of the cells that pass are
+    cells of lower rank among all.
     """
     reached = [point for point in points if point.candidates <= n_candidates]
     if not reached:
@@ -133,12 +134,14 @@ def expected(points: Sequence[CurvePoint], k: int, n_candidates: int) -> float:
     larger = [best for best in BEST if best >= k and str(best) in point.low]
     if not larger:
         return 0.0
-    return min(of[: BEST.index(larger[0]) + 1])
+    return min(of if is_filtered else of[: BEST.index(larger[0]) + 1])
 
 
-def needed(points: Sequence[CurvePoint], k: int, target: float) -> CurvePoint | None:
+def needed(
+    points: Sequence[CurvePoint], k: int, target: float, is_filtered: bool = False
+) -> CurvePoint | None:
     """The first point of the curve that can be counted on for the target; None if there is none."""
     for point in points:
-        if expected(points, k, point.candidates) >= target:
+        if expected(points, k, point.candidates, is_filtered) >= target:
             return point
     return None

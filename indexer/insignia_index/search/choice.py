@@ -2,27 +2,98 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from insignia_index.search.grouping import Grouping
 from insignia_model.errors import EngineUnavailable
 from insignia_model.request import SearchRequest
 from insignia_model.similar import SimilarRequest
 
 if TYPE_CHECKING:
+    from insignia_index.dense.dense import Dense
     from insignia_index.search.engine import Session
 
 #: A question that ends in scores of all cells.
 Question: TypeAlias = SearchRequest | SimilarRequest
 
-SPARSE = "sparse"
+SPARSE, FAISS = "sparse", "faiss"
 
 
-def choose_engine(session: Session, request: Question) -> str:
-    """Name of the engine that is to answer; raises `EngineUnavailable` if it is asked for and cannot."""
-    if request.engine == "faiss":
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The engine; of FAISS also how many candidates it is to propose and the recall to count on.
+
+    ``groups``: the exact scores of all cells are needed besides, for groups, tests or quantiles.
+    """
+
+    engine: str
+    n_candidates: int = 0
+    expected_recall: float = 1.0
+    groups: bool = True
+
+
+_EXACT = Choice(SPARSE)
+
+
+def choose_engine(session: Session, request: Question, grouping: Grouping) -> Choice:
+    """The engine that is to answer; raises `EngineUnavailable` if FAISS is asked for and cannot.
+
+    "auto" is FAISS where nobody wants groups, the measured recall reaches the target and the measured time is
+    the shorter; what needs the scores of all cells is answered by them.
+    """
+    wanted = _wants_groups(request)
+    if request.engine == SPARSE or (request.engine == "auto" and (wanted or request.groups is not False)):
+        return _EXACT
+    dense = session.dense
+    try:
+        ready = _ready(session, dense)
+    except EngineUnavailable:
+        if request.engine == FAISS:
+            raise
+        return _EXACT
+    return _by_faiss(session, ready, request, grouping, wanted) or _EXACT
+
+
+def _wants_groups(request: Question) -> bool:
+    """Whether something is asked for that only the scores of all cells can tell."""
+    more = isinstance(request, SearchRequest) and (request.has_tests or request.null)
+    return bool(request.groups or request.quantiles or more)
+
+
+def _ready(session: Session, dense: Dense | None) -> Dense:
+    """The FAISS files of all studies; raises `EngineUnavailable`."""
+    if dense is None:
         raise EngineUnavailable(
-            "faiss",
-            "the atlas carries no FAISS index",
-            "build it with --faiss, or use engine=auto",
+            FAISS, "the atlas has no FAISS indexes", "make them with `insignia retrain`, or use engine auto"
         )
-    return SPARSE
+    if dense.missing:
+        some = ", ".join(dense.missing[:3]) + (", ..." if len(dense.missing) > 3 else "")
+        raise EngineUnavailable(
+            FAISS, f"it has no index of {some}", "make it with `insignia retrain`, or use engine auto"
+        )
+    dense.load()
+    return dense
+
+
+def _by_faiss(
+    session: Session, dense: Dense, request: Question, grouping: Grouping, groups: bool
+) -> Choice | None:
+    """FAISS, if it is asked for or expected to be worth it; else None."""
+    from insignia_index.dense.recall import PROFILE, SIGNATURE, expected, needed
+
+    if dense.is_exact:
+        return Choice(FAISS, groups=groups)
+    kind = SIGNATURE if isinstance(request, SearchRequest) else PROFILE
+    points, n_cells = dense.record.recall.get(kind, []), session.snapshot.n_cells
+    is_filtered = grouping.n_cells < n_cells
+    point = needed(points, request.k, request.recall_target, is_filtered)
+    if request.engine == FAISS:
+        n = max(point.candidates if point else points[-1].candidates if points else 0, 3 * request.k)
+        return Choice(FAISS, n, expected(points, request.k, n, is_filtered), groups)
+    # the exact engine reads as much less as fewer cells pass, FAISS does not
+    share = grouping.n_cells / max(1, n_cells)
+    if point is None or point.share_of_exact >= share:
+        return None
+    n = point.candidates
+    return Choice(FAISS, n, expected(points, request.k, n, is_filtered), groups)

@@ -28,6 +28,7 @@ from insignia_model.result import ScoreChunk, ScoreStream, SearchResult
 from insignia_model.table import Table
 
 if TYPE_CHECKING:
+    from insignia_index.dense.dense import Dense
     from insignia_index.null.answer import Nulls
 
 NAME = SPARSE
@@ -42,6 +43,7 @@ class Session:
     genes: GeneCache
     buffers: Buffers
     threads: Threads
+    dense: Dense | None = None
     _nulls: list[Nulls] = field(default_factory=list)
     _nulls_lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -77,12 +79,22 @@ class Session:
 def search(
     session: Session, request: SearchRequest, cancel: CancelToken, n_threads: int | None = None
 ) -> SearchResult:
-    """Answer a request from the exact scores of all cells that pass its filter."""
+    """Answer a request: from the exact scores of all cells that pass, or from what FAISS proposes."""
     started = time.perf_counter()
-    choose_engine(session, request)
     query = plan_query(session.snapshot, request.signature, request.aggregate, request.strict)
-    work = session.work(session.grouping(request, query), cancel, n_threads)
-    return answer(session, request, query, session.genes.get(query.gene_ids), work, started)
+    grouping = session.grouping(request, query)
+    choice = choose_engine(session, request, grouping)
+    work = session.work(grouping, cancel, n_threads)
+
+    def whole() -> SearchResult:
+        return answer(session, request, query, session.genes.get(query.gene_ids), work, started)
+
+    if choice.engine == SPARSE:
+        return whole()
+    from insignia_index.search.by_faiss import by_faiss, with_groups
+
+    found = by_faiss(session, request, query, grouping, choice, cancel, started)
+    return with_groups(found, whole()) if choice.groups else found
 
 
 def answer(

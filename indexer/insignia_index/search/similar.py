@@ -3,50 +3,81 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from insignia_index.cancel import CancelToken
 from insignia_index.search.cells import find_cells
-from insignia_index.search.choice import choose_engine
+from insignia_index.search.choice import SPARSE, choose_engine
 from insignia_index.search.engine import Session, answer
 from insignia_index.search.grouping import Grouping, without_cells
 from insignia_index.search.plan import Query, plan_query, query_of
 from insignia_index.search.profiles import Chosen, mean_profile
-from insignia_index.search.scoring import Work, score_dtype
+from insignia_index.search.scoring import score_dtype
 from insignia_index.snapshot import Snapshot
 from insignia_model.errors import EmptyProfile, InvalidArgument
 from insignia_model.genes import GeneReport
 from insignia_model.result import SearchResult
 from insignia_model.similar import SimilarRequest
 
+Ints = npt.NDArray[np.int64]
+
 
 def similar(
     session: Session, request: SimilarRequest, cancel: CancelToken, n_threads: int | None = None
 ) -> SearchResult:
-    """Answer a request from the exact scores of all cells that may be found."""
+    """Answer a request: from the exact scores of all cells that may be found, or from what FAISS proposes."""
     started = time.perf_counter()
-    choose_engine(session, request)
-    query, grouping = plan_similar(session, request, cancel, n_threads)
-    work = session.work(grouping, cancel, n_threads)
-    return answer(session, request, query, session.genes.in_place(query.gene_ids), work, started)
+    plan = plan_similar(session, request, cancel, n_threads)
+    choice = choose_engine(session, request, plan.grouping)
+
+    def whole() -> SearchResult:
+        work = session.work(plan.without_query(session.snapshot), cancel, n_threads)
+        postings = session.genes.in_place(plan.query.gene_ids)
+        return answer(session, request, plan.query, postings, work, started)
+
+    if choice.engine == SPARSE:
+        return whole()
+    from insignia_index.search.by_faiss import by_faiss, with_groups
+
+    found = by_faiss(
+        session, request, plan.query, plan.grouping, choice, cancel, started, left_out=plan.query_rows
+    )
+    return with_groups(found, whole()) if choice.groups else found
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarPlan:
+    """The profile as a query, the cells that pass the filter, and rows int64 (n,) of the query's cells."""
+
+    query: Query
+    grouping: Grouping
+    query_rows: Ints
+
+    def without_query(self, snapshot: Snapshot) -> Grouping:
+        """The cells that may be found."""
+        if not len(self.query_rows):
+            return self.grouping
+        return without_cells(snapshot, self.grouping, self.query_rows)
 
 
 def plan_similar(
     session: Session, request: SimilarRequest, cancel: CancelToken, n_threads: int | None
-) -> tuple[Query, Grouping]:
-    """The profile as a query, and the cells that may be found."""
+) -> SimilarPlan:
+    """Read the profile, and look up the cells that pass."""
     snapshot = session.snapshot
     if request.profile is not None:
         grouping = session.groupings.get(request.group_by, request.where, None)
-        return plan_query(snapshot, request.profile, "sum", request.strict), grouping
+        query = plan_query(snapshot, request.profile, "sum", request.strict)
+        return SimilarPlan(query, grouping, np.empty(0, np.int64))
     chosen, rows = _chosen(session, request)
     others = ~chosen.studies(snapshot) if request.exclude_study else None
     grouping = session.groupings.get(request.group_by, request.where, others)
-    if others is None and len(rows):
-        grouping = without_cells(snapshot, grouping, rows)
-    return _query(session, request, chosen, session.work(grouping, cancel, n_threads)), grouping
+    query = _query(session, request, chosen, _profile(session, chosen, rows, cancel, n_threads))
+    # where their study is left out, so are they
+    return SimilarPlan(query, grouping, rows if others is None else np.empty(0, np.int64))
 
 
 def _chosen(session: Session, request: SimilarRequest) -> tuple[Chosen, npt.NDArray[np.int64]]:
@@ -68,11 +99,25 @@ def rows_of(snapshot: Snapshot, request: SimilarRequest) -> npt.NDArray[np.int64
     return rows
 
 
-def _query(session: Session, request: SimilarRequest, chosen: Chosen, work: Work) -> Query:
-    snapshot = session.snapshot
+def _profile(
+    session: Session, chosen: Chosen, rows: Ints, cancel: CancelToken, n_threads: int | None
+) -> tuple[Ints, npt.NDArray[np.float64]]:
+    """Genes that are not 0, ascending, and the mean attributions of the chosen cells."""
+    if len(rows) == 1 and session.dense is not None and session.dense.has_row(int(rows[0])):
+        return session.dense.profile(int(rows[0]))  # from one place, not from one for every gene
+    work = session.work(session.groupings.get((), (), None), cancel, n_threads)
     profile = mean_profile(work, chosen, session.value_bits == 16)
     gene_ids = np.flatnonzero(profile)
-    weights = profile[gene_ids]
+    return gene_ids, profile[gene_ids]
+
+
+def _query(
+    session: Session,
+    request: SimilarRequest,
+    chosen: Chosen,
+    profile: tuple[Ints, npt.NDArray[np.float64]],
+) -> Query:
+    snapshot, (gene_ids, weights) = session.snapshot, profile
     if not len(gene_ids):
         n = chosen.n_cells
         problem = "the cell has no attributions" if n == 1 else f"the mean of its {n:,} cells is 0 everywhere"

@@ -1,0 +1,112 @@
+"""Answers whose best cells FAISS proposed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from insignia_index.cancel import CancelToken
+from insignia_index.dense.recall import BY_HEADS, PROFILE, SIGNATURE
+from insignia_index.search.cells import cell_table, places
+from insignia_index.search.choice import FAISS, Choice, Question
+from insignia_index.search.contributions import score_parts
+from insignia_index.search.engine import Session
+from insignia_index.search.grouping import Grouping
+from insignia_index.search.plan import Query
+from insignia_index.search.scoring import score_dtype
+from insignia_index.snapshot import Snapshot
+from insignia_model.request import SearchRequest
+from insignia_model.result import SearchResult
+from insignia_model.table import Table
+
+Ints = npt.NDArray[np.int64]
+
+
+def by_faiss(
+    session: Session,
+    request: Question,
+    query: Query,
+    grouping: Grouping,
+    choice: Choice,
+    cancel: CancelToken,
+    started: float,
+    left_out: Ints | None = None,
+) -> SearchResult:
+    """The best cells of those that FAISS proposes, scored exactly; no groups.
+
+    ``left_out`` int64 (n,): rows that are not to be found, although they pass.
+    """
+    snapshot, dense = session.snapshot, session.dense
+    assert dense is not None  # noqa: S101 (it was chosen because it is there)
+    kind = SIGNATURE if isinstance(request, SearchRequest) else PROFILE
+    passing = passing_cells(snapshot, grouping)
+    left_out = np.empty(0, np.int64) if left_out is None else left_out
+    if passing is not None and len(left_out):
+        left_out = left_out[passing[left_out]]
+    n_cells = grouping.n_cells - len(left_out)
+    cancel.check()
+
+    def found(n_candidates: int) -> tuple[Ints, npt.NDArray[Any], int]:
+        # as many more as are then left out
+        k = min(request.k, n_cells) + len(left_out)
+        best = dense.find(query.gene_ids, query.weights, k, n_candidates, passing, BY_HEADS[kind])
+        kept = np.flatnonzero(~np.isin(best.rows, left_out))[: request.k]
+        return best.rows[kept], best.scores[kept], best.n_candidates
+
+    rows, sums, n_candidates = found(choice.n_candidates)
+    if len(rows) < min(request.k, n_cells):
+        rows, sums, n_candidates = found(snapshot.n_cells)
+    # all of them were scored: nothing can be missed
+    exact = dense.is_exact or (n_candidates >= grouping.n_cells and not BY_HEADS[kind])
+    dtype = score_dtype(session.value_bits)
+    parts = None
+    if isinstance(request, SearchRequest) and request.has_negative:
+        work = session.work(grouping, cancel, None)
+        parts = score_parts(work, query, session.genes.get(query.gene_ids), session.value_bits, rows)
+    return SearchResult(
+        engine=FAISS,
+        exact=exact,
+        n_candidates=n_candidates,
+        expected_recall=1.0 if exact else choice.expected_recall,
+        aggregate=request.aggregate,
+        hits=str(request.hits),
+        n_cells=n_cells,
+        n_hits=None,
+        cutoff=None,
+        elapsed_ms=1000 * (time.perf_counter() - started),
+        genes=query.report,
+        group_by=request.group_by,
+        cell_table=cell_table(snapshot, *places(snapshot, rows), (sums / query.divisor).astype(dtype), parts),
+        group_table=Table({}),
+        sample_table=Table({}),
+        signature=request.name,
+        min_cells=request.min_cells,
+        unsigned_atlas=not any(study.signed for study in snapshot.studies),
+        negative_weights=request.has_negative,
+    )
+
+
+def with_groups(found: SearchResult, whole: SearchResult) -> SearchResult:
+    """The cells that FAISS found, with what the exact scores of all cells say of groups."""
+    return replace(
+        whole,
+        engine=found.engine,
+        exact=found.exact,
+        n_candidates=found.n_candidates,
+        expected_recall=found.expected_recall,
+        cell_table=found.cell_table,
+    )
+
+
+def passing_cells(snapshot: Snapshot, grouping: Grouping) -> npt.NDArray[np.bool_] | None:
+    """Which cells pass, bool (n_cells,); None: all."""
+    if grouping.n_cells == snapshot.n_cells:
+        return None
+    slot_block = np.repeat(np.arange(len(snapshot.table)), np.diff(grouping.slot_starts))
+    passing = np.zeros(snapshot.n_cells, np.bool_)
+    passing[np.repeat(snapshot.block_starts[slot_block], grouping.slot_cells) + grouping.order] = True
+    return passing
