@@ -61,7 +61,7 @@ class Codec:
     def load(cls, path: Path) -> Self:
         """What `save` wrote."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 components, scale = file["components"], float(file["scale"])
         except (ValueError, OSError, EOFError, KeyError, TypeError, BadZipFile) as error:
             raise AtlasCorrupt(path, f"the codec cannot be read ({error})") from error

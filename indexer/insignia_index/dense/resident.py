@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,26 +89,28 @@ class Projected:
         n_passing = self.n_cells if n_passing is None else n_passing
         if n_passing == 0 or n == 0:
             return np.empty(0, np.int64), np.empty(0, np.float32)
+        # lists enough to hold twice the candidates; where few cells pass they may lie in any list
+        share = 2 * n / n_passing
+        n_probe = min(self.n_lists, max(probes(self.n_lists), math.ceil(share * self.n_lists)))
         selector, bits = self._selector(passing)
+        parameters = self._parameters(selector, n_probe)
         bound = self._bound(query[0], n, passing, n_passing)
         if bound is not None:
-            _, scores, found = self._index.range_search(query, bound, params=self._parameters(selector))
+            _, scores, found = self._index.range_search(query, bound, params=parameters)
             rows, scores = self._passing(found, scores, passing)
             if len(rows) > 2 * n:
                 best = np.argpartition(-scores, n)[:n]
                 rows, scores = rows[best], scores[best]
             if len(rows) * _NEAR >= min(n, n_passing):
                 return rows, scores
-        scores, found = self._index.search(query, min(n, n_passing), params=self._parameters(selector, bound))
+        scores, found = self._index.search(query, min(n, n_passing), params=parameters)
         del bits  # the selector looks at it
         return self._passing(found[0], scores[0], passing)
 
-    def _parameters(self, selector: Any, bound: float | None = 0.0) -> Any:
+    def _parameters(self, selector: Any, n_probe: int) -> Any:
         faiss = self._faiss
         if not self.n_lists:
             return faiss.SearchParameters(sel=selector)
-        # where nothing can be guessed few cells pass, and they may lie in any list
-        n_probe = probes(self.n_lists) if bound is not None else self.n_lists
         return faiss.SearchParametersIVF(sel=selector, nprobe=n_probe)
 
     def _selector(self, passing: Passing | None) -> tuple[Any, npt.NDArray[np.uint8] | None]:
@@ -183,7 +186,13 @@ class Panel:
 
 
 def _reconstructed(index: Any, at: Ints) -> Floats:
-    if hasattr(index, "nlist"):
-        index.make_direct_map()
-    found = [index.reconstruct(int(i)) for i in at]
-    return np.stack(found) if found else np.empty((0, index.d), np.float32)
+    """Vectors of a study's index at places int64 (n,), float32 (n, d)."""
+    if not len(at):
+        return np.empty((0, index.d), np.float32)
+    if not hasattr(index, "nlist"):
+        found: Floats = index.reconstruct_batch(at)
+        return found
+    index.make_direct_map()
+    found = index.reconstruct_batch(at)
+    index.set_direct_map_type(faiss_module().DirectMap.NoMap)  # with which no index can be merged
+    return found

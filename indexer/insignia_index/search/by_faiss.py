@@ -60,8 +60,9 @@ def by_faiss(
     rows, sums, n_candidates = found(choice.n_candidates)
     if len(rows) < min(request.k, n_cells):
         rows, sums, n_candidates = found(snapshot.n_cells)
-    # all of them were scored: nothing can be missed
-    exact = dense.is_exact or (n_candidates >= grouping.n_cells and not BY_HEADS[kind])
+    # nothing can be missed where all cells were scored, or none is asked for
+    all_scored = n_candidates >= grouping.n_cells and not BY_HEADS[kind]
+    exact = dense.is_exact or all_scored or request.k == 0
     dtype = score_dtype(session.value_bits)
     parts = None
     if isinstance(request, SearchRequest) and request.has_negative:

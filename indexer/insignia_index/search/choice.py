@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Question: TypeAlias = SearchRequest | SimilarRequest
 
 SPARSE, FAISS = "sparse", "faiss"
+#: Candidates at least, for each cell that is asked for.
+_CANDIDATES_A_CELL = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,9 @@ def _by_faiss(
     is_filtered = grouping.n_cells < n_cells
     point = needed(points, request.k, request.recall_target, is_filtered)
     if request.engine == FAISS:
-        n = max(point.candidates if point else points[-1].candidates if points else 0, 3 * request.k)
+        # where the target is out of reach, or nothing was measured: what comes nearest to it
+        most = points[-1].candidates if points else n_cells
+        n = max(point.candidates if point else most, _CANDIDATES_A_CELL * request.k)
         return Choice(FAISS, n, expected(points, request.k, n, is_filtered), groups)
     # the exact engine reads as much less as fewer cells pass, FAISS does not
     share = grouping.n_cells / max(1, n_cells)
