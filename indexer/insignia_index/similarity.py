@@ -50,7 +50,7 @@ class SimilarCells:
     ) -> SearchResult:
         """Cells most like ``cells``, a ``centroid`` or a ``profile``; see `SimilarRequest`.
 
-        >>> atlas.similar("kang2018:AAACATACAATGCC-1", k=20, exclude_study=True)  # doctest: +SKIP
+        >>> atlas.similar("pbmc3k:TGGTCAGACCGTTC-1", k=20, exclude_study=True)  # doctest: +SKIP
         >>> atlas.similar(centroid={"cell_type": "B cells"}, where={"tissue": "lung"})  # doctest: +SKIP
         """
         request = SimilarRequest.of(

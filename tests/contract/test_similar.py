@@ -22,7 +22,7 @@ from .serving import INSIGNIA, served
 from .test_same_options import options
 from .test_served_equals_embedded import same, without_time
 
-CELL = "pbmc3k:AAACATACAACCAC-1"
+CELL = "pbmc3k:TGGTCAGACCGTTC-1"
 
 
 @pytest.fixture(scope="module")

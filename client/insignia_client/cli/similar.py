@@ -60,7 +60,7 @@ def similar(**given: Any) -> None:
     r"""Score every cell by the inner product of its attributions with a profile; print as search does.
 
     \b
-      insignia similar --atlas my.atlas --cell pbmc3k:AAACATACAACCAC-1 --exclude-study --group-by cell_type
+      insignia similar --atlas my.atlas --cell pbmc3k:TGGTCAGACCGTTC-1 --exclude-study --group-by cell_type
       insignia similar --server 127.0.0.1:50051 --where 'cell_type=B cells' --where tissue=blood -k 20
       insignia similar --atlas my.atlas --centroid cell_type=beta --where study=baron2016
 
