@@ -6,7 +6,8 @@ from insignia_model.errors import InvalidArgument
 
 #: Engine: what it is. What answers is told in the result.
 ENGINES = {
-    "auto": "faiss where it is expected to be cheaper and to reach the recall target, else sparse",
+    "auto": "faiss where no groups are wanted, and it is expected to be cheaper and to reach the recall "
+    "target; else sparse",
     "sparse": "the exact scores of all cells",
     "faiss": "candidates of a dense index, re-scored exactly",
 }

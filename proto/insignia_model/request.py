@@ -48,8 +48,9 @@ class SearchRequest:
     filter made of the atlas's pseudobulk units.
     ``engine``: which one finds the best cells, see `insignia_model.engine.ENGINES`; ``recall_target``: the
     share of the best ``k`` cells (above 0, at most 1) that one which is not exact is to find. ``groups``:
-    groups, samples, hits and cut-off come from the exact scores of all cells. With the sparse engine they
-    cost nothing extra and are always there; another leaves them out unless this is True.
+    groups, samples, hits and cut-off, which come from the exact scores of all cells. With the sparse engine
+    they cost nothing extra and are always there; faiss leaves them out unless this is True; auto takes faiss
+    only if it is False, which says that nobody wants them.
     """
 
     signature: Signature

@@ -75,7 +75,7 @@ def test_what_is_not_exact_is_told_in_every_form():
     assert "expected recall 0.985" in text
     assert "c2" in text
     for which in ("groups", "samples"):
-        assert "--exact-groups asks for them" in search._text(APPROXIMATE, "table", which)
+        assert "--groups asks for them" in search._text(APPROXIMATE, "table", which)
     assert search._text(APPROXIMATE, "csv", None) == "study,cell_id,score\na,c1,2.5\na,c2,1.0\n"
     assert search._text(EXACT, "csv", None).startswith("study,n_cells,n_hits")
     found = json.loads(search._text(APPROXIMATE, "json", None))

@@ -112,7 +112,7 @@ def test_the_command_prints_the_same_both_ways(atlas_path, address, cells, tmp_p
     names = [f"--cell={study}:{cell}" for study, cell in cells[:3]]
     question = {
         "cell": [names[0], "--exclude-study", "--where", "tissue=blood"],
-        "cells": [*names, "-k", "3", "--engine", "sparse", "--recall-target", "0.9", "--exact-groups"],
+        "cells": [*names, "-k", "3", "--engine", "sparse", "--recall-target", "0.9", "--groups"],
         "centroid": ["--centroid", "cell_type=beta", "--where", "tissue=pancreas"],
         "where": ["--where", "cell_type=beta", "--quantiles"],
         "profile": ["--profile", str(tmp_path / "profile.csv"), "--hits", "top:3"],
@@ -144,7 +144,7 @@ def test_where_alone_chooses_the_cells_of_the_centroid_and_filters_with_another_
         (["--cell", "a:b", "--centroid", "tissue=blood"], "give one of"),
         (["--cell", "pbmc3k:x"], "study 'pbmc3k' has no cell 'x'"),
         (["--cell", "nocolon"], "STUDY:CELL_ID"),
-        (["--where", "tissue=blood", "--engine", "faiss"], "engine faiss: the atlas carries no FAISS index"),
+        (["--where", "tissue=blood", "--engine", "faiss"], "engine faiss: the atlas has no FAISS indexes"),
         (["--where", "tissue=nowhere"], "there are no such cells"),
         (["--where", "tissue=blood", "--format", "json", "--table", "cells"], "--table is for"),
     ],
@@ -162,7 +162,7 @@ def test_a_search_takes_the_engine_on_the_command_line(atlas_path, address):
         assert "engine sparse" in subprocess.run([*question, "sparse"], capture_output=True, text=True).stdout
         refused = subprocess.run([*question, "faiss"], capture_output=True, text=True)
         assert (refused.returncode, refused.stdout) == (2, "")
-        assert "use engine=auto" in refused.stderr
+        assert "use engine auto" in refused.stderr
 
 
 def test_a_server_refuses_more_cells_and_genes_than_its_limits(atlas_path, cells):

@@ -244,7 +244,11 @@ def atlas(tmp_path: Path) -> Any:
         (InvalidArgument, {"cells": "A:c1", "engine": "magic"}, "not one of auto, sparse, faiss"),
         (InvalidArgument, {"cells": "A:c1", "recall_target": 0.0}, "not above 0"),
         (InvalidArgument, {"cells": "A:c1", "k": -1}, "negative"),
-        (EngineUnavailable, {"cells": "A:c1", "engine": "faiss"}, "no FAISS index; build it with --faiss"),
+        (
+            EngineUnavailable,
+            {"cells": "A:c1", "engine": "faiss"},
+            "engine faiss: the atlas has no FAISS indexes",
+        ),
         (EmptyProfile, {"cells": "A:c3"}, "A:c3: the cell has no attributions"),
         (EmptyProfile, {"centroid": {"study": "C"}}, "centroid of study=C: there are no such cells"),
         (UnknownField, {"centroid": {"no field": "x"}}, "no field"),

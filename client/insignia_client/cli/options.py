@@ -80,12 +80,14 @@ def conditions(command: C) -> C:
 
 
 def engine(command: C) -> C:
-    """``--engine``, ``--recall-target`` and ``--exact-groups``: what finds the best cells."""
+    """``--engine``, ``--recall-target`` and ``--groups``: what finds the best cells."""
     for option in (
         click.option(
-            "--exact-groups",
-            is_flag=True,
-            help="Groups and hits, from all cells, whatever engine finds the best (sparse has them anyway).",
+            "--groups/--no-groups",
+            "groups",
+            default=None,
+            help="Groups and hits, whatever engine finds the best cells; or none, and auto may take faiss. "
+            "Default: sparse has them, faiss has not, auto takes sparse.",
         ),
         click.option(
             "--recall-target",
@@ -111,7 +113,7 @@ def engine_options(given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "engine": given["engine"],
         "recall_target": given["recall_target"],
-        "groups": given["exact_groups"] or None,
+        "groups": given["groups"],
     }
 
 

@@ -19,7 +19,7 @@ TABLES = ("groups", "cells", "samples", "tests")
 #: What a table shows for people; --format csv and json have everything.
 MOST_GROUPS = 40
 MOST_CELLS = 10
-NO_GROUPS = "no groups: the engine has not scored all cells; --exact-groups asks for them\n"
+NO_GROUPS = "no groups: the engine has not scored all cells; --groups asks for them\n"
 
 #: Statistics of a group: column, heading, how it is written.
 STATISTICS: tuple[tuple[str, str, Callable[[Any], str] | None], ...] = (

@@ -92,7 +92,7 @@ class _EngineEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTyp
     ENGINE_UNSPECIFIED: _Engine.ValueType  # 0
     """Same as ENGINE_AUTO."""
     ENGINE_AUTO: _Engine.ValueType  # 1
-    """FAISS where it is expected to be cheaper and to reach the recall target, else sparse."""
+    """FAISS where no groups are wanted, and it is expected to be cheaper and to reach the recall target; else sparse."""
     ENGINE_SPARSE: _Engine.ValueType  # 2
     """The exact scores of all cells."""
     ENGINE_FAISS: _Engine.ValueType  # 3
@@ -104,7 +104,7 @@ class Engine(_Engine, metaclass=_EngineEnumTypeWrapper):
 ENGINE_UNSPECIFIED: Engine.ValueType  # 0
 """Same as ENGINE_AUTO."""
 ENGINE_AUTO: Engine.ValueType  # 1
-"""FAISS where it is expected to be cheaper and to reach the recall target, else sparse."""
+"""FAISS where no groups are wanted, and it is expected to be cheaper and to reach the recall target; else sparse."""
 ENGINE_SPARSE: Engine.ValueType  # 2
 """The exact scores of all cells."""
 ENGINE_FAISS: Engine.ValueType  # 3
@@ -333,8 +333,8 @@ class SearchRequest(google.protobuf.message.Message):
     recall_target: builtins.float
     """Share (above 0, at most 1) of the best k cells that an engine that is not exact is to find. Default 0.99."""
     groups: builtins.bool
-    """Groups, samples, hits and cut-off from the exact scores of all cells, whatever engine finds the best. The
-    sparse engine gives them in any case.
+    """Groups, samples, hits and cut-off from the exact scores of all cells, whatever engine finds the best. Absent:
+    where the engine has them anyway, and auto takes one that has. False: nobody wants them.
     """
     @property
     def signature(self) -> Global___Signature:
