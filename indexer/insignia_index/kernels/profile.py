@@ -27,6 +27,8 @@ from insignia_index.kernels.score import SCALES
 
 #: Steps of a binary search of a list, about: fewer postings a chosen cell than that are all read instead.
 SEARCH_STEPS = 16
+#: Words of a bitmap a chosen cell, above which the cells are looked for, not the words.
+WORDS_A_CELL = 8
 
 
 @njit(nogil=True, inline="always")
@@ -54,12 +56,29 @@ def _sum_list(address, count, cells, marks, is_half):
 
 
 @njit(nogil=True)
-def _sum_bitmap(address, n_cells, last, words, is_half):
+def _sum_bitmap_of_few(masks, values, cells, is_half):
+    total, word, n_before = 0.0, 0, 0  # the values of all words before this one
+    for cell in cells:
+        # a plain loop, which LLVM vectorises: a third of the time of the one that also looks for cells
+        for w in range(word, np.int64(cell >> 5)):
+            n_before += popcount(masks[w])
+        word = np.int64(cell >> 5)
+        bit = np.uint32(1) << np.uint32(cell & 31)
+        if masks[word] & bit:
+            below = np.uint32(masks[word] & np.uint32(bit - np.uint32(1)))
+            total += _value(values, n_before + popcount(below), is_half)
+    return total
+
+
+@njit(nogil=True)
+def _sum_bitmap(address, n_cells, cells, words, is_half):
     n_words = (n_cells + 31) // 32
     masks = view(address, n_words, np.uint32)
     values = address + np.uint64(4 * n_words)
-    total, n_before = 0.0, 0  # the values of all words before this one
-    for w in range(last // 32 + 1):
+    if WORDS_A_CELL * len(cells) < n_words:
+        return _sum_bitmap_of_few(masks, values, cells, is_half)
+    total, n_before = 0.0, 0
+    for w in range(np.int64(cells[-1]) // 32 + 1):
         mask = masks[w]
         found = mask & words[w]
         while found:
@@ -94,7 +113,6 @@ def sum_profiles(table, blocks, cell_starts, cells, first_gene, is_half, sums):
         for cell in chosen:
             marks[cell] = 1.0
             words[cell >> 5] |= np.uint32(1) << np.uint32(cell & 31)
-        last = np.int64(chosen[-1])
         for g in range(len(sums)):
             index = entry_index(row, first_gene + g)
             if index < 0:
@@ -105,7 +123,7 @@ def sum_profiles(table, blocks, cell_starts, cells, first_gene, is_half, sums):
             if kind == LIST:
                 total = _sum_list(address, entry_count(entry), chosen, marks, is_half)
             elif kind == BITMAP:
-                total = _sum_bitmap(address, row[N_CELLS], last, words, is_half)
+                total = _sum_bitmap(address, row[N_CELLS], chosen, words, is_half)
             else:
                 total = _sum_full(address, chosen, is_half)
             sums[g] += SCALES[entry_exponent(entry)] * total

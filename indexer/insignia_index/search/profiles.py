@@ -1,6 +1,6 @@
 """Profiles: all attributions of cells, read from the blocks of the shards. The matrix is not kept by row.
 
-On 200,000 cells in 40 studies, one thread: 0.7 ms for a cell, 20 ms for the mean of a study's 5,000, 0.2 s
+On 200,000 cells in 40 studies, one thread: 1-2 ms for a cell, 20 ms for the mean of a study's 5,000, 0.2 s
 for that of 5,000 cells from all studies, 0.8 s for that of all cells.
 """
 
@@ -22,7 +22,7 @@ from insignia_index.snapshot import Snapshot
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-#: Genes that one thread sums at a time, and cells below which it sums all genes: a cell takes 0.7 ms.
+#: Genes that one thread sums at a time, and cells below which it sums all genes: a cell takes 1-2 ms.
 _TASK_GENES = 2048
 _FEW_CELLS = 8
 #: Cells whose profiles are held in float64 at a time: with 28,231 genes 58 MB.
