@@ -1,7 +1,7 @@
 """The device of these tests: emulated by g++ unless `--device cuda` asks for a real one."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,13 +42,13 @@ def make_device(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture(scope="session")
-def open_on_device(make_device: MakeDevice) -> Iterator[OpenAtlas]:
+def open_on_device(make_device: MakeDevice) -> OpenAtlas:
     """Opens an atlas on the device; ``device_memory`` for its postings, other options for the device."""
-    with pytest.MonkeyPatch.context() as patch:
 
-        def open_atlas(path: Path, device_memory: int | None = 1 << 28, threads: int = 2, **options: int) -> Atlas:
-            engine = DeviceEngine(lambda: make_device(**options), device_memory)
+    def open_atlas(path: Path, device_memory: int | None = 1 << 28, threads: int = 2, **options: int) -> Atlas:
+        engine = DeviceEngine(lambda: make_device(**options), device_memory)
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr("insignia_index.atlas._open_device", lambda *_: engine)
             return Atlas.open(path, threads=threads, device="cuda")
 
-        yield open_atlas
+    return open_atlas
