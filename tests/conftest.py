@@ -8,5 +8,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--device",
         choices=["emulated", "cuda"],
         default="emulated",
-        help="where the tests of the GPU engine run its kernels: g++ stands in, or the GPU that must be there",
+        help="where the GPU engine is tested: on a stand-in made by g++, or on a GPU, which must be there",
     )

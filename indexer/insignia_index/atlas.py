@@ -81,9 +81,9 @@ class Atlas(SimilarCells):
         """Open the atlas directory. ``threads``: at most so many work on one search (default: all cores).
 
         ``cache_bytes``: memory for the postings of genes that were asked for; 0 leaves them all in the files.
-        ``device``: ``cuda`` or ``cuda:N`` answers searches on a GPU (`DeviceNotFound` without one), ``auto`` does
-        where there is one. ``device_memory``: bytes of its memory for postings (default: what is free, less room
-        to work in); what does not fit is answered by the processor. The answers are the same.
+        ``device``: ``cuda`` or ``cuda:N`` answers searches on a GPU (`DeviceNotFound` without one), ``auto``
+        does where there is one. ``device_memory``: bytes of its memory for postings (default: what is free,
+        less room to work in); what does not fit is answered by the processor. The answers are the same.
         """
         path = Path(path)
         store = Store(path)
@@ -104,7 +104,9 @@ class Atlas(SimilarCells):
         genes = GeneCache(snapshot, self._cache_bytes)
         faiss = snapshot.record.faiss
         dense = None if faiss is None else Dense(snapshot, faiss, [study.faiss for study in snapshot.studies])
-        device = self._device and self._device.open(snapshot, earlier.device if earlier else None)
+        device = None
+        if self._device is not None:
+            device = self._device.open(snapshot, earlier.device if earlier else None)
         return Session(snapshot, Groupings(snapshot), genes, Buffers(), self._threads, dense, device)
 
     def refresh(self) -> bool:

@@ -45,7 +45,9 @@ def make_device(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 def open_on_device(make_device: MakeDevice) -> OpenAtlas:
     """Opens an atlas on the device; ``device_memory`` for its postings, other options for the device."""
 
-    def open_atlas(path: Path, device_memory: int | None = 1 << 28, threads: int = 2, **options: int) -> Atlas:
+    def open_atlas(
+        path: Path, device_memory: int | None = 1 << 28, threads: int = 2, **options: int
+    ) -> Atlas:
         engine = DeviceEngine(lambda: make_device(**options), device_memory)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("insignia_index.atlas._open_device", lambda *_: engine)

@@ -37,7 +37,9 @@ def studies(n_cells: int) -> list[Study]:
 
 
 # more cells than a tile and than a block of float32, an odd number, not a multiple of 32 or 128
-@pytest.fixture(scope="module", params=[("float16", 65_536), ("float16", 5_001), ("float32", 65_536)], ids=str)
+@pytest.fixture(
+    scope="module", params=[("float16", 65_536), ("float16", 5_001), ("float32", 65_536)], ids=str
+)
 def atlas(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, open_on_device: OpenAtlas
 ) -> Iterator[Atlas]:
@@ -109,7 +111,9 @@ def test_any_studies_any_question(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory, open_on_device: OpenAtlas
 ) -> None:
     made = data.draw(strategies.studies())
-    value_dtype, block_cells = data.draw(st.sampled_from([("float16", 65_536), ("float32", 7), ("float16", 33)]))
+    value_dtype, block_cells = data.draw(
+        st.sampled_from([("float16", 65_536), ("float32", 7), ("float16", 33)])
+    )
     with blocks_of(block_cells):
         path = build(tmp_path_factory.mktemp("any"), made, value_dtype=value_dtype)
     vocabulary = {gene for one in made for gene in one.genes}
@@ -129,4 +133,10 @@ def test_any_studies_any_question(
 
 
 def test_the_hit_rules_are_all_here() -> None:
-    assert {HitRule.parse(rule).kind for rule in RULES} == {"percentile", "quantile", "value", "zscore", "top"}
+    assert {HitRule.parse(rule).kind for rule in RULES} == {
+        "percentile",
+        "quantile",
+        "value",
+        "zscore",
+        "top",
+    }

@@ -1,7 +1,7 @@
 """Several queries of one snapshot in one go: every kernel is launched once for all of them.
 
-First the scores, the statistics of slots and the order statistics; then, with cut-offs that are computed here,
-by the same arithmetic as on the processor, the hits of slots and the best cells.
+First the scores, the statistics of slots and the order statistics; then, with cut-offs that are computed
+here, by the same arithmetic as on the processor, the hits of slots and the best cells.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ class Batch:
 
 
 def _ties(target: tuple[int, int, int], wanted: int, n: int) -> tuple[int, int, int]:
-    """Cells above the score of the ``wanted``-th best of ``n``; which of those that have it count, how many."""
+    """Cells above the score of the ``wanted``-th best of ``n``; which, and how many, of those that have it."""
     _, rank, count = target
     # so many lie below: the rank from the lowest, without those of the same score
     above = n - (n - wanted - rank) - count

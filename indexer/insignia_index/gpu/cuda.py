@@ -116,7 +116,8 @@ def find_cuda(number: int) -> str | None:
 def open_device(device: str) -> Callable[[], Device] | None:
     """Maker of the device that ``device`` names, to be called by its thread; None for the processor.
 
-    ``auto``: the first GPU if there is one, else the processor. Raises `DeviceNotFound` if a GPU was asked for.
+    ``auto``: the first GPU if there is one, else the processor. Raises `DeviceNotFound` if a GPU was asked
+    for and is not there.
     """
     kind, number = parse_device(device)
     if kind == "cpu":
@@ -128,4 +129,3 @@ def open_device(device: str) -> Callable[[], Device] | None:
         raise DeviceNotFound(device, problem)
     log.info("searching on the processor: %s", problem)
     return None
-

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from insignia_model.errors import InvalidArgument
 
 
-class DeviceMemoryFull(Exception):  # noqa: N818  # nobody outside sees it: the processor answers instead
+class DeviceMemoryFull(Exception):  # nobody outside sees it: the processor answers instead
     """An allocation that did not fit."""
 
 

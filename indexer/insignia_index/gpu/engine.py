@@ -56,9 +56,7 @@ class DeviceEngine:
 class OnDevice:
     """One snapshot on a device. Safe for many threads."""
 
-    def __init__(
-        self, owner: Owner, residency: Residency, groupings: GroupingCache, value_bits: int
-    ) -> None:
+    def __init__(self, owner: Owner, residency: Residency, groupings: GroupingCache, value_bits: int) -> None:
         self.name = owner.name
         self.residency = residency
         self.n_cells = residency.n_cells
@@ -70,8 +68,8 @@ class OnDevice:
     ) -> Answer:  # fmt: skip
         """Statistics of the slots, as `score_all` gives them, and the selection, as `select` does.
 
-        Blocks that are not on the device are scored here. ``scores`` (n_cells,) is room to work in; it has the
-        scores of the grouping's blocks in the end if ``wants_scores``.
+        Blocks that are not on the device are scored here. ``scores`` (n_cells,) is room to work in; it has
+        the scores of the grouping's blocks in the end if ``wants_scores``.
         """
         blocks = work.grouping.blocks
         elsewhere = blocks[~self.residency.is_resident[blocks]]

@@ -1,10 +1,11 @@
-"""The thread that a device belongs to: questions wait in a queue, and those that wait are answered together."""
+"""The thread that a device belongs to: questions queue up for it, and those that wait are answered together."""
 
 from __future__ import annotations
 
 import logging
 import queue
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -29,18 +30,24 @@ class _Call:
         self.future: Future[Any] = Future()
 
 
+_Queue = queue.SimpleQueue[Ask | _Call | None]
+
+
 class Owner:
     """Makes a device in a thread of its own and gives it work. Safe for many threads."""
 
     def __init__(self, make: Callable[[], Device]) -> None:
-        self._waiting: queue.SimpleQueue[Ask | _Call | None] = queue.SimpleQueue()
+        self._waiting: _Queue = queue.SimpleQueue()
         self._closed = False
         self._lock = threading.Lock()
-        made: Future[Device] = Future()
-        # not a daemon: it would be stopped in the middle of a copy when the interpreter ends
-        self._thread = threading.Thread(target=self._run, args=(make, made), name="insignia-gpu")
-        self._thread.start()
-        self.name = made.result().name
+        made: Future[str] = Future()
+        # a daemon, which the finalizer ends: any other would keep an interpreter that nobody told to close it
+        thread = threading.Thread(
+            target=_serve, args=(self._waiting, make, made), name="insignia-gpu", daemon=True
+        )
+        thread.start()
+        self._stop = weakref.finalize(self, _stop, self._waiting, thread)
+        self.name = made.result()
 
     def call(self, work: Callable[[Device], T]) -> T:
         """Do ``work`` on the device's thread, between questions, and wait for it."""
@@ -62,47 +69,54 @@ class Owner:
     def close(self) -> None:
         """Answer what waits, then end the thread."""
         with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._waiting.put(None)
-        self._thread.join()
+            self._closed = True
+        self._stop()
 
-    def _run(self, make: Callable[[], Device], made: Future[Device]) -> None:
+
+def _stop(waiting: _Queue, thread: threading.Thread) -> None:
+    waiting.put(None)
+    if thread is not threading.current_thread():  # garbage may be collected by any
+        thread.join()
+
+
+def _serve(waiting: _Queue, make: Callable[[], Device], made: Future[str]) -> None:
+    """What the device's thread does until None comes."""
+    try:
+        device = make()
+    except BaseException as error:
+        made.set_exception(error)
+        return
+    made.set_result(device.name)
+    item = waiting.get()
+    while item is not None:
+        if isinstance(item, _Call):
+            _settle(item, device)
+            following = None
+        else:
+            asks, following = _gather(waiting, item)
+            answer(device, asks)
+            del asks
+        item = following  # nothing else is kept while the thread waits
+        if item is None:
+            item = waiting.get()
+    device.close()
+
+
+def _gather(waiting: _Queue, first: Ask) -> tuple[list[Ask], Ask | _Call | None]:
+    """The questions of one snapshot that wait, and what comes after them, if anything does."""
+    asks = [first]
+    while len(asks) < MAX_BATCH:
         try:
-            device = make()
-        except BaseException as error:
-            made.set_exception(error)
-            return
-        made.set_result(device)
-        del made
-        item = self._waiting.get()
-        while item is not None:
-            if isinstance(item, _Call):
-                _settle(item, device)
-                del item  # nor what it refers to is kept while the thread waits
-                item = self._waiting.get()
-            else:
-                asks, item = self._gather(item)
-                answer(device, asks)
-                del asks
-                item = item or self._waiting.get()
-        device.close()
-
-    def _gather(self, first: Ask) -> tuple[list[Ask], Ask | _Call | None]:
-        """The questions of one snapshot that wait, and what comes after them, if anything does."""
-        asks = [first]
-        while len(asks) < MAX_BATCH:
-            try:
-                item = self._waiting.get_nowait()
-            except queue.Empty:
-                return asks, None
-            if item is None:
-                self._waiting.put(None)
-                return asks, None
-            if isinstance(item, _Call) or item.residency is not first.residency:
-                return asks, item
-            asks.append(item)
-        return asks, None
+            item = waiting.get_nowait()
+        except queue.Empty:
+            break
+        if item is None:
+            waiting.put(None)
+            break
+        if isinstance(item, _Call) or item.residency is not first.residency:
+            return asks, item
+        asks.append(item)
+    return asks, None
 
 
 def _settle(call: _Call, device: Device) -> None:

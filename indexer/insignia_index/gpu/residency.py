@@ -1,4 +1,4 @@
-"""Blocks in device memory: their bytes as they lie in the file, and marks to find a tile's part of a container.
+"""Blocks in device memory: their bytes as they lie in the file, and marks to find a tile's part of each.
 
 What goes to the device was checked first, all of it: kernels trust ids, counts and offsets.
 """
@@ -32,8 +32,8 @@ from insignia_model.errors import AtlasCorrupt
 
 log = logging.getLogger(__name__)
 
-#: What is left free of a device unless a budget is given: for scores and groupings of a few searches, by cell,
-#: and for whatever else the device does.
+#: What is left free of a device unless a budget is given: for whatever else it does, and by cell for scores
+#: and groupings of a few searches.
 HEADROOM_BYTES, HEADROOM_BYTES_PER_CELL = 512 << 20, 32
 
 
@@ -64,7 +64,9 @@ class Residency:
         return int(self.snapshot.block_cells[self.is_resident].sum())
 
 
-def load(device: Device, snapshot: Snapshot, budget_bytes: int | None, earlier: Residency | None) -> Residency:
+def load(
+    device: Device, snapshot: Snapshot, budget_bytes: int | None, earlier: Residency | None
+) -> Residency:
     """Bring blocks to the device, in their order, while they fit; those that ``earlier`` holds are there.
 
     A study that is damaged stays where it is: whoever asks for a damaged gene is told.
@@ -86,7 +88,16 @@ def load(device: Device, snapshot: Snapshot, budget_bytes: int | None, earlier: 
             left -= found.memory.n_bytes if found else 0
         if found is not None:
             held[key] = found
-            for name in ("words", "ranks", "entries", "payload", "mark_starts", "marks", "n_words", "n_entries"):
+            for name in (
+                "words",
+                "ranks",
+                "entries",
+                "payload",
+                "mark_starts",
+                "marks",
+                "n_words",
+                "n_entries",
+            ):
                 table[name][block] = found.record[name]
     memory = device.allocate(max(1, table.nbytes))
     device.upload(memory.address, table)
@@ -126,14 +137,13 @@ class _Plan:
         kinds = (entries >> KIND_SHIFT) & np.uint64(3)
         tile = TILE_CELLS[value_bits]
         n_tiles = -(-n_cells // tile) if n_cells > tile else 0
-        n_groups = -(-(-(-n_cells // 32)) // GROUP_WORDS)
+        n_groups = -(-n_cells // (32 * GROUP_WORDS))
         n_marks = np.where(kinds == LIST, n_tiles, np.where(kinds == BITMAP, n_groups, 0))
         ends = np.cumsum(n_marks)
         #: where each container's marks begin
         self.mark_starts = (ends - n_marks).astype("<u4")
         span = int(row[PAYLOAD] + row[PAYLOAD_BYTES] - row[ENTRIES])
-        # 64 as in the file: entries, and the payload behind them, keep their alignment. Two float16 values are
-        # read at once, and so may be those behind an odd last cell, which lie in the padding of the container.
+        # 64 as in the file: entries, and the payload behind them, keep their alignment
         sizes = (span, 8 * n_words, 4 * n_words, self.mark_starts.nbytes, 2 * int(n_marks.sum()))
         starts = np.concatenate([[0], np.cumsum([aligned(size) for size in sizes])]).tolist()
         self._entries, self._words, self._ranks, self._mark_starts, self._marks, self.n_bytes = starts

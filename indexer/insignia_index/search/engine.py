@@ -107,7 +107,14 @@ def answer(
     snapshot, grouping = session.snapshot, work.grouping
     scores = session.buffers.take("scores", snapshot.n_cells, score_dtype(session.value_bits))
     statistics, selection = score_and_select(
-        session, work, query, postings, scores, request.hits, request.k, request.quantiles or request.has_tests
+        session,
+        work,
+        query,
+        postings,
+        scores,
+        request.hits,
+        request.k,
+        request.quantiles or request.has_tests,
     )
     units = Units(grouping, statistics, selection.slot_hits, query.measured, request.min_cells)
     quantiles = group_quantiles(snapshot, grouping, scores) if request.quantiles else None

@@ -50,7 +50,8 @@ __device__ inline void find_container(
     }
 }
 
-// Fill `found` with the query's genes from number `chunk` on. Threads meet before and after.
+// Fill `found` with the query's genes from number `chunk` on, when no thread looks at it any more. The threads
+// have met in the end.
 template <class V>
 __device__ void find_containers(
     const Query& query, const Block& block, const Tile& tile, i64 chunk, Found<V>& found
@@ -58,7 +59,6 @@ __device__ void find_containers(
     const i64* genes = at<const i64>(query.genes) + chunk;
     const typename V::Score* weights = at<const typename V::Score>(query.weights) + chunk;
     int n = smaller(GENES, query.n_genes - chunk);
-    __syncthreads();
     for (int i = threadIdx.x; i < n; i += blockDim.x)
         find_container<V>(block, tile, genes[i], weights[i], i, found);
     __syncthreads();
