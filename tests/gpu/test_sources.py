@@ -1,4 +1,4 @@
-"""The kernels compile for devices without a warning, where there is a compiler; Python knows their records."""
+"""The kernels compile for devices without a warning, if there is a compiler; Python knows their records."""
 
 import ctypes
 import re

@@ -214,7 +214,7 @@ class Batch:
 
 
 def _ties(target: tuple[int, int, int], wanted: int, n: int) -> tuple[int, int, int]:
-    """Cells above the score of the ``wanted``-th best of ``n``; which, and how many, of those that have it."""
+    """Cells above the score of the ``wanted``-th best of ``n``; which of those that have it, how many."""
     _, rank, count = target
     # so many lie below: the rank from the lowest, without those of the same score
     above = n - (n - wanted - rank) - count

@@ -1,4 +1,4 @@
-"""The thread that a device belongs to: questions queue up for it, and those that wait are answered together."""
+"""The thread that a device belongs to: questions queue up, and those that wait are answered together."""
 
 from __future__ import annotations
 

@@ -106,15 +106,9 @@ def answer(
     """Score all cells of ``work`` with the query, and make the tables; ``started`` by `time.perf_counter`."""
     snapshot, grouping = session.snapshot, work.grouping
     scores = session.buffers.take("scores", snapshot.n_cells, score_dtype(session.value_bits))
+    has_tests = isinstance(request, SearchRequest) and request.has_tests
     statistics, selection = score_and_select(
-        session,
-        work,
-        query,
-        postings,
-        scores,
-        request.hits,
-        request.k,
-        request.quantiles or request.has_tests,
+        session, work, query, postings, scores, request.hits, request.k, request.quantiles or has_tests
     )
     units = Units(grouping, statistics, selection.slot_hits, query.measured, request.min_cells)
     quantiles = group_quantiles(snapshot, grouping, scores) if request.quantiles else None
