@@ -90,6 +90,9 @@ class EmulatedDevice:
         assert array.flags.c_contiguous
         ctypes.memmove(array.ctypes.data, address, array.nbytes)
 
+    def copy(self, target: int, source: int, n_bytes: int) -> None:
+        ctypes.memmove(target, source, n_bytes)
+
     def clear(self, address: int, n_bytes: int) -> None:
         ctypes.memset(address, 0, n_bytes)
 

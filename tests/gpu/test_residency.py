@@ -5,16 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from insignia_index import Atlas, InputFile, SearchRequest, build_atlas, remove_studies
+from insignia_index.cli.manage import info
 from insignia_index.format.layout import BITMAP, FULL, LIST
+from insignia_index.gpu.engine import DeviceEngine
 from insignia_index.gpu.layout import TILE_CELLS
 from insignia_index.gpu.residency import _memory
 from insignia_index.kernels.directory import ENTRIES, N_ENTRIES
 from insignia_model.errors import AtlasCorrupt
 
 from ..index.made import blocks_of, build, study, write_h5ad
-from .conftest import OpenAtlas
+from .conftest import MakeDevice, OpenAtlas
 from .equal import assert_same, facts
 
 GENES = [f"G{i}" for i in range(12)]
@@ -102,6 +105,45 @@ def test_a_damaged_study_stays_with_the_processor_which_names_the_gene(
         assert_same(atlas, SearchRequest.of(["G1", "G2"]))
         with pytest.raises(AtlasCorrupt, match="gene G0"):
             atlas.search(["G0"])
+
+
+def test_info_says_what_is_on_the_device(
+    path: Path, open_on_device: OpenAtlas, make_device: MakeDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_on_device(path) as atlas:
+        name, n_bytes = atlas.info().device, atlas._session.device.residency.n_bytes
+    monkeypatch.setattr(
+        "insignia_index.atlas._open_device", lambda device, memory: DeviceEngine(make_device, memory)
+    )
+    for share, said in ((1.0, f"3,600  cells on {name}\n"), (0.5, "; the processor searches the other ")):
+        options = ["--device", "cuda", "--device-memory", str(int(share * n_bytes))]
+        done = CliRunner().invoke(info, [str(path), *options], catch_exceptions=False)
+        assert done.exit_code == 0
+        assert said in done.output
+
+
+def test_a_device_without_any_memory_leaves_all_to_the_processor(
+    path: Path, open_on_device: OpenAtlas, make_device: MakeDevice, caplog: pytest.LogCaptureFixture
+) -> None:
+    if make_device().name != "emulated":
+        pytest.skip("a real device has some")
+    with caplog.at_level(logging.WARNING), open_on_device(path, n_bytes=100) as atlas:
+        assert "no memory left" in caplog.text
+        assert atlas.info().n_cells_on_device == 0
+        assert_same(atlas, REQUESTS[0])
+
+
+def test_a_search_for_which_groupings_have_to_go_is_still_answered_on_the_device(
+    path: Path, open_on_device: OpenAtlas, make_device: MakeDevice, caplog: pytest.LogCaptureFixture
+) -> None:
+    if make_device().name != "emulated":
+        pytest.skip("a real device has more memory")
+    with open_on_device(path) as atlas:
+        n_bytes = atlas._session.device.residency.n_bytes
+    with caplog.at_level(logging.WARNING), open_on_device(path, n_bytes=n_bytes + 450_000) as atlas:
+        for batches in ([0], [1], [2], [3], [0, 1], [0, 2], [0, 3], [1, 2, 3], [2, 3]):
+            assert_same(atlas, SearchRequest.of(GENES, where={"batch": batches}))
+    assert "no room for a search" not in caplog.text
 
 
 def test_without_a_budget_room_to_work_in_is_left(path: Path, open_on_device: OpenAtlas) -> None:

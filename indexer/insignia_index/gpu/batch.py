@@ -113,7 +113,7 @@ class Batch:
         room.add("tile_ties", [8 * tiles for tiles in n_tiles])
         room.allocate(self._device)
         for i, (ask, here) in enumerate(zip(self._asks, self._on_device, strict=True)):
-            self._queries[i]["blocks"] = ask.residency.table.address
+            self._queries[i]["blocks"] = ask.residency.table.address if ask.residency.table else 0
             for name, value in here.fields.items():
                 self._queries[i][name] = value
             self._queries[i]["n_genes"] = n_genes[i]

@@ -15,7 +15,7 @@ from insignia_model.errors import DeviceNotFound
 
 log = logging.getLogger(__name__)
 
-_TO_DEVICE, _TO_HOST = 1, 2
+_TO_DEVICE, _TO_HOST, _WITHIN = 1, 2, 3
 _BLOCKS_PER_PROCESSOR = 8
 
 
@@ -75,6 +75,10 @@ class CudaDevice:
         if array.nbytes:
             self._copy(array.ctypes.data, address, array.nbytes, _TO_HOST)
         self._stream.synchronize()
+
+    def copy(self, target: int, source: int, n_bytes: int) -> None:
+        """Copy within the device."""
+        self._copy(target, source, n_bytes, _WITHIN)
 
     def _copy(self, target: int, source: int, n_bytes: int, kind: int) -> None:
         self._cupy.cuda.runtime.memcpyAsync(target, source, n_bytes, kind, self._stream.ptr)

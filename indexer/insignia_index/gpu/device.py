@@ -48,6 +48,10 @@ class Device(Protocol):
         """Fill a contiguous array from the device; waits for everything before."""
         ...
 
+    def copy(self, target: int, source: int, n_bytes: int) -> None:
+        """Copy within the device."""
+        ...
+
     def clear(self, address: int, n_bytes: int) -> None:
         """Write zeros."""
         ...

@@ -133,7 +133,7 @@ def answer(device: Device, asks: list[Ask]) -> None:
         _answer(device, waited_for)
 
 
-def _answer(device: Device, asks: list[Ask]) -> None:
+def _answer(device: Device, asks: list[Ask], *, again: bool = False) -> None:
     try:
         answers = Batch(device, asks).run()
     except DeviceMemoryFull as error:
@@ -141,9 +141,11 @@ def _answer(device: Device, asks: list[Ask]) -> None:
             half = len(asks) // 2
             _answer(device, asks[:half])
             _answer(device, asks[half:])
-            return
-        asks[0].groupings.clear()
-        asks[0].future.set_exception(error)
+        elif not again:
+            asks[0].groupings.clear()
+            _answer(device, asks, again=True)
+        else:
+            asks[0].future.set_exception(error)
     except BaseException as error:
         # also what no search may bring down: the thread has to answer the others
         log.exception("%s failed", device.name)

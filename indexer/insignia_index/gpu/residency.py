@@ -49,11 +49,12 @@ class _Held:
 class Residency:
     """Which blocks of a snapshot are on the device.
 
-    ``table``: address of a `BLOCK` record a block; ``is_resident`` bool (n_blocks,).
+    ``table``: a `BLOCK` record a block (None: there was no room, and no block is here);
+    ``is_resident`` bool (n_blocks,).
     """
 
     snapshot: Snapshot
-    table: Memory
+    table: Memory | None
     is_resident: npt.NDArray[np.bool_]
     n_bytes: int
     _held: dict[tuple[str, int], _Held] = field(default_factory=dict)
@@ -76,6 +77,11 @@ def load(
         budget_bytes = max(0, device.free_bytes() - reserve) + (earlier.n_bytes if earlier else 0)
     value_bits = 16 if snapshot.record.value_dtype == "float16" else 32
     table = np.zeros(len(snapshot.table), BLOCK)
+    try:
+        memory = device.allocate(max(1, table.nbytes))
+    except DeviceMemoryFull:
+        log.warning("%s has no memory left: the processor searches", device.name)
+        return Residency(snapshot, None, np.zeros(len(table), np.bool_), 0)
     table["n_cells"], table["first_row"] = snapshot.table[:, N_CELLS], snapshot.table[:, FIRST_ROW]
     before = earlier._held if earlier else {}
     held: dict[tuple[str, int], _Held] = {}
@@ -99,7 +105,6 @@ def load(
                 "n_entries",
             ):
                 table[name][block] = found.record[name]
-    memory = device.allocate(max(1, table.nbytes))
     device.upload(memory.address, table)
     n_bytes = sum(block.memory.n_bytes for block in held.values())
     residency = Residency(snapshot, memory, table["words"] != 0, n_bytes, held)
