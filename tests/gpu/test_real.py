@@ -36,6 +36,19 @@ def test_every_gene_alike(atlas: Atlas) -> None:
         assert_same(atlas, SearchRequest.of(dict.fromkeys(part, 1.0), k=10))
 
 
+def test_cells_like_a_cell_alike(atlas: Atlas) -> None:
+    first = str(atlas.search(SETS["MS1"], k=1).cells["cell_id"][0])
+    study = str(atlas.search(SETS["MS1"], k=1).cells["study"][0])
+    with Atlas.open(atlas.path, threads=1) as processor:
+        for given in (
+            {},
+            {"exclude_study": True},
+            {"where": {"tissue": "blood"}, "hits": "top:50", "k": 500},
+        ):
+            wanted = processor.similar(f"{study}:{first}", engine="sparse", **given)
+            assert facts(atlas.similar(f"{study}:{first}", engine="sparse", **given)) == facts(wanted)
+
+
 def test_whole_answers_with_tests_and_null_alike_embedded_and_served(atlas: Atlas) -> None:
     options = [
         {"group_by": ("study", "cell_type"), "compare": True},

@@ -134,18 +134,27 @@ def answer(device: Device, asks: list[Ask]) -> None:
 
 
 def _answer(device: Device, asks: list[Ask], *, again: bool = False) -> None:
+    problem = _try(device, asks)
+    # only now is the memory of the attempt free: the error's traceback referred to it
+    if not problem:
+        return
+    if len(asks) > 1:
+        half = len(asks) // 2
+        _answer(device, asks[:half])
+        _answer(device, asks[half:])
+    elif not again:
+        asks[0].groupings.clear()
+        _answer(device, asks, again=True)
+    else:
+        asks[0].future.set_exception(DeviceMemoryFull(problem))
+
+
+def _try(device: Device, asks: list[Ask]) -> str:
+    """Answer them all, with an error if need be; or say what did not fit into the device's memory."""
     try:
         answers = Batch(device, asks).run()
     except DeviceMemoryFull as error:
-        if len(asks) > 1:
-            half = len(asks) // 2
-            _answer(device, asks[:half])
-            _answer(device, asks[half:])
-        elif not again:
-            asks[0].groupings.clear()
-            _answer(device, asks, again=True)
-        else:
-            asks[0].future.set_exception(error)
+        return str(error)
     except BaseException as error:
         # also what no search may bring down: the thread has to answer the others
         log.exception("%s failed", device.name)
@@ -154,6 +163,7 @@ def _answer(device: Device, asks: list[Ask], *, again: bool = False) -> None:
     else:
         for ask, result in zip(asks, answers, strict=True):
             ask.future.set_result(result)
+    return ""
 
 
 def _is_waited_for(ask: Ask) -> bool:
