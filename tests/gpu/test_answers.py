@@ -105,6 +105,19 @@ def test_more_genes_than_are_held_at_once(tmp_path: Path, open_on_device: OpenAt
         assert_same(atlas, SearchRequest.of(genes, k=300))
 
 
+def test_more_tiles_than_threads_and_ties_in_all_of_them(tmp_path: Path, open_on_device: OpenAtlas) -> None:
+    made = study("tied", 6_000, GENES[:3], density=[0.5, 0.02, 1.0], batch=[i % 3 for i in range(6_000)])
+    made = made.with_(values=np.minimum(np.ceil(made.values), 1).astype(np.float32))
+    with blocks_of(40):
+        path = build(tmp_path, [made, study("other", 90, GENES[:3])])
+    with open_on_device(path) as atlas:
+        assert len(atlas._session.snapshot.table) > 2 * 64
+        for hits in ("top:1", "top:1111", "top:3001", "top:5990", "percentile:60"):
+            for where in (None, {"batch": [0, 2]}):
+                for k in (1, 65, 2_500, 6_090):
+                    assert_same(atlas, SearchRequest.of(GENES[:2], hits=hits, k=k, where=where))
+
+
 @settings(settings.get_profile("devices"))
 @given(data=st.data())
 def test_any_studies_any_question(
