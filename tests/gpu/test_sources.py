@@ -51,7 +51,7 @@ def test_records_have_the_fields_of_the_source_in_its_order(record: np.dtype, na
     assert [(field, record[field].str) for field in record.names or ()] == fields
 
 
-@pytest.mark.parametrize("name", ["DIGITS", "DIGIT_BITS", "TARGETS", "GROUP_WORDS", "CHAINS"])
+@pytest.mark.parametrize("name", ["DIGITS", "DIGIT_BITS", "TARGETS", "GROUP_WORDS", "CHAINS", "LARGE_SLOT"])
 def test_constants_are_those_of_the_source(name: str) -> None:
     found = re.search(rf"\b{name} = (\d+)", kernel_source())
     assert found is not None

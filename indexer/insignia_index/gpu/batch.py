@@ -21,6 +21,7 @@ from insignia_index.gpu.layout import (
     CHAINS,
     DIGITS,
     KIND,
+    LARGE_SLOT,
     QUERY,
     TARGET,
     TARGETS,
@@ -173,6 +174,8 @@ class Batch:
                 self._launch(f"narrow_{self._kind}", TARGETS, step)
         n_slots = max(len(ask.grouping.slot_unit) for ask in self._asks)
         self._launch(f"statistics_{self._kind}", -(-CHAINS * n_slots // self._device.n_threads))
+        if any((ask.grouping.slot_cells > LARGE_SLOT).any() for ask in self._asks):
+            self._launch(f"large_{self._kind}", min(n_slots, self._device.n_blocks))
 
     def _decide(self, i: int, statistics: npt.NDArray[np.float64]) -> float:
         """Fill in the query's cut-off and what becomes of ties; returns the cut-off."""

@@ -7,12 +7,9 @@ from importlib.resources import files
 #: In this order they make one translation unit.
 PARTS = ("types.cuh", "marks.cu", "score.cu", "select.cu")
 
-#: Names of the kernels, each ``(uint64 address, int64 number)``.
-KERNELS = (
-    *(f"{name}_{kind}" for name in ("mark", "score", "statistics", "digits", "narrow", "ties", "finish")
-      for kind in ("half", "single")),
-    "scan_ties",
-)  # fmt: skip
+_BY_VALUE = ("mark", "score", "statistics", "large", "digits", "narrow", "ties", "finish")
+#: Names of the kernels, each ``(uint64 address, int64 number)``; most for values of either kind.
+KERNELS = (*(f"{name}_{kind}" for name in _BY_VALUE for kind in ("half", "single")), "scan_ties")
 
 #: Scores must be those of the processor, which does not fuse a product and a sum unless it says so.
 OPTIONS = ("--std=c++17", "--fmad=false")

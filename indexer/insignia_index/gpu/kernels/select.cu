@@ -1,44 +1,92 @@
 // From scores to statistics of slots, order statistics, hits and the best cells. Integers alone are added by
 // several threads at once, so that every run gives the same.
 
-// Sum, sum of squares, maximum: CHAINS threads a slot, each adding what the processor's chain adds, in its order.
+// What a chain of additions has come to.
+struct Moments {
+    double sum, squares, maximum;
+};
+__device__ inline void begin(Moments& of) {
+    of.sum = of.squares = 0;
+    of.maximum = __longlong_as_double((i64)0xFFF0000000000000ull);
+}
+__device__ inline void add(Moments& to, double x) {
+    to.sum = __dadd_rn(to.sum, x);
+    to.squares = __dadd_rn(to.squares, __dmul_rn(x, x));
+    to.maximum = x > to.maximum ? x : to.maximum;
+}
+// The four chains together, in the processor's order.
+__device__ inline void put_statistics(const Query& query, i64 slot, const Moments* p) {
+    double* out = at<double>(query.statistics) + 3 * slot;
+    out[0] = __dadd_rn(__dadd_rn(p[0].sum, p[1].sum), __dadd_rn(p[2].sum, p[3].sum));
+    out[1] = __dadd_rn(__dadd_rn(p[0].squares, p[1].squares), __dadd_rn(p[2].squares, p[3].squares));
+    double maximum = p[0].maximum;
+    for (int c = 1; c < CHAINS; ++c) maximum = p[c].maximum > maximum ? p[c].maximum : maximum;
+    out[2] = maximum;
+}
+
+// Scores of the block that a slot belongs to.
+template <class V> __device__ inline const typename V::Score* slot_scores(const Query& query, i64 slot) {
+    const Block& block = at<const Block>(query.blocks)[at<const u32>(query.slot_block)[slot]];
+    return at<const typename V::Score>(query.scores) + block.first_row;
+}
+
+// Statistics of slots of at most LARGE_SLOT cells: CHAINS threads a slot, each adding what the processor's chain
+// adds, in its order (kernels/slots.py).
 template <class V> __device__ void slot_statistics(u64 batch) {
-    typedef typename V::Score Score;
-    __shared__ double parts[MAX_THREADS][3];
+    __shared__ Moments parts[MAX_THREADS];
     const Query& query = query_of(batch);
     i64 slot = ((i64)blockIdx.x * blockDim.x + threadIdx.x) / CHAINS;
     int chain = threadIdx.x % CHAINS;
-    double sum = 0, squares = 0, maximum = __longlong_as_double((i64)0xFFF0000000000000ull);
+    i64 first = 0, stop = 0;
     if (slot < query.n_slots) {
-        i64 first = at<const i64>(query.order_starts)[slot], stop = at<const i64>(query.order_starts)[slot + 1];
+        first = at<const i64>(query.order_starts)[slot];
+        stop = at<const i64>(query.order_starts)[slot + 1];
+    }
+    bool is_ours = slot < query.n_slots && stop - first <= LARGE_SLOT;
+    Moments mine;
+    begin(mine);
+    if (is_ours) {
         const u16* order = at<const u16>(query.order);
-        const Block& block = at<const Block>(query.blocks)[at<const u32>(query.slot_block)[slot]];
-        const Score* scores = at<const Score>(query.scores) + block.first_row;
+        const typename V::Score* scores = slot_scores<V>(query, slot);
         i64 whole = first + (stop - first) / CHAINS * CHAINS;
 #pragma unroll 4
-        for (i64 i = first + chain; i < whole; i += CHAINS) {
-            double x = (double)scores[order[i]];
-            sum = __dadd_rn(sum, x);
-            squares = __dadd_rn(squares, __dmul_rn(x, x));
-            maximum = x > maximum ? x : maximum;
-        }
+        for (i64 i = first + chain; i < whole; i += CHAINS) add(mine, (double)scores[order[i]]);
         // the last three cells at most go to the first chain, one by one
-        for (i64 i = chain ? stop : whole; i < stop; ++i) {
-            double x = (double)scores[order[i]];
-            sum = __dadd_rn(sum, x);
-            squares = __dadd_rn(squares, __dmul_rn(x, x));
-            maximum = x > maximum ? x : maximum;
-        }
+        for (i64 i = chain ? stop : whole; i < stop; ++i) add(mine, (double)scores[order[i]]);
     }
-    double* mine = parts[threadIdx.x];
-    mine[0] = sum, mine[1] = squares, mine[2] = maximum;
+    parts[threadIdx.x] = mine;
     __syncthreads();
-    if (chain || slot >= query.n_slots) return;
-    double* out = at<double>(query.statistics) + 3 * slot;
-    double(*p)[3] = parts + threadIdx.x;
-    for (int j = 0; j < 2; ++j) out[j] = __dadd_rn(__dadd_rn(p[0][j], p[1][j]), __dadd_rn(p[2][j], p[3][j]));
-    for (int c = 1; c < CHAINS; ++c) maximum = p[c][2] > maximum ? p[c][2] : maximum;
-    out[2] = maximum;
+    if (is_ours && !chain) put_statistics(query, slot, parts + threadIdx.x);
+}
+
+// The others: all threads of a block bring the slot's scores to shared memory, where CHAINS of them add without
+// waiting for memory at every cell.
+template <class V> __device__ void large_slot_statistics(u64 batch) {
+    __shared__ typename V::Score staged[STAGED];
+    __shared__ Moments parts[CHAINS];
+    const Query& query = query_of(batch);
+    const u16* order = at<const u16>(query.order);
+    for (i64 slot = blockIdx.x; slot < query.n_slots; slot += gridDim.x) {
+        i64 first = at<const i64>(query.order_starts)[slot], stop = at<const i64>(query.order_starts)[slot + 1];
+        i64 n = stop - first, whole = n / CHAINS * CHAINS;
+        if (n <= LARGE_SLOT) continue;  // of all threads alike
+        const typename V::Score* scores = slot_scores<V>(query, slot);
+        Moments mine;
+        begin(mine);
+        for (i64 base = 0; base < n; base += STAGED) {
+            int count = smaller(STAGED, n - base), end = smaller(count, whole - base);
+            __syncthreads();
+            for (int j = threadIdx.x; j < count; j += blockDim.x) staged[j] = scores[order[first + base + j]];
+            __syncthreads();
+            if (threadIdx.x >= CHAINS) continue;
+#pragma unroll 8
+            for (int j = threadIdx.x; j < end; j += CHAINS) add(mine, (double)staged[j]);
+            for (int j = threadIdx.x ? count : end; j < count; ++j) add(mine, (double)staged[j]);
+        }
+        if (threadIdx.x < CHAINS) parts[threadIdx.x] = mine;
+        __syncthreads();
+        if (threadIdx.x == 0) put_statistics(query, slot, parts);
+    }
 }
 
 template <class V> __device__ inline int digit_shift(int pass) {
@@ -243,6 +291,8 @@ template <class V> __device__ void finish_tiles(u64 batch) {
 
 extern "C" __global__ void statistics_half(u64 batch, i64) { slot_statistics<Half>(batch); }
 extern "C" __global__ void statistics_single(u64 batch, i64) { slot_statistics<Single>(batch); }
+extern "C" __global__ void large_half(u64 batch, i64) { large_slot_statistics<Half>(batch); }
+extern "C" __global__ void large_single(u64 batch, i64) { large_slot_statistics<Single>(batch); }
 extern "C" __global__ void digits_half(u64 batch, i64 pass) { count_digits<Half>(batch, (int)pass); }
 extern "C" __global__ void digits_single(u64 batch, i64 pass) { count_digits<Single>(batch, (int)pass); }
 extern "C" __global__ void narrow_half(u64 batch, i64 pass) { narrow_target<Half>(batch, (int)pass); }

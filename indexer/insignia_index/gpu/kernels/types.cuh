@@ -15,6 +15,7 @@ enum { DIGIT_BITS = 11, DIGITS = 2048 };     // of a step of the radix selection
 enum { TARGETS = 3 };                        // order statistics that a query may ask for
 enum { GROUP_WORDS = 4 };                    // mask words of a bitmap between two marks
 enum { CHAINS = 4 };                         // sums of a slot, see kernels/slots.py
+enum { LARGE_SLOT = 1024, STAGED = 1024 };   // cells: slots with more are added up from shared memory
 enum { MAX_THREADS = 512 };                  // of a block of threads
 
 // One block of 65,536 cells at most, in device memory. words == 0: not resident.
