@@ -105,7 +105,11 @@ template <class V> __device__ void count_digits(u64 batch, int pass) {
     const Query& query = query_of(batch);
     if (!query.n_targets || blockIdx.x >= query.n_tiles) return;
     int shift = digit_shift<V>(pass), above = shift + digit_width<V>(pass);
-    const Target* targets = at<const Target>(query.targets);
+    // in registers: behind atomic additions the compiler would read them again for every cell
+    int n_targets = (int)query.n_targets;
+    u64 beginnings[TARGETS];
+#pragma unroll
+    for (int i = 0; i < TARGETS; ++i) beginnings[i] = at<const Target>(query.targets)[i].key >> above;
     for (int i = threadIdx.x; i < TARGETS * DIGITS; i += blockDim.x) counts[i / DIGITS][i % DIGITS] = 0;
     __syncthreads();
     for (i64 t = blockIdx.x; t < query.n_tiles; t += gridDim.x) {
@@ -117,8 +121,9 @@ template <class V> __device__ void count_digits(u64 batch, int pass) {
             Score score = scores[cell];
             if (!(score == score)) continue;
             u64 key = order_key(score);
-            for (int i = 0; i < query.n_targets; ++i)
-                if (key >> above == targets[i].key >> above)
+#pragma unroll
+            for (int i = 0; i < TARGETS; ++i)
+                if (i < n_targets && key >> above == beginnings[i])
                     atomicAdd(&counts[i][(key >> shift) & ((1u << (above - shift)) - 1)], 1u);
         }
     }
@@ -265,6 +270,11 @@ template <class V> __device__ void finish_tiles(u64 batch) {
     __shared__ u32 parts[MAX_THREADS];
     const Query& query = query_of(batch);
     u32* counters = at<u32>(query.counters);
+    // in registers, as above
+    const double cutoff = query.cutoff;
+    const u64 top_key = query.top_key;
+    const bool ties_are_hits = query.hit_mode == TIES_ALL, has_top = query.top_mode != TIES_NONE;
+    const bool ties_are_top = query.top_mode == TIES_ALL;
     for (i64 t = blockIdx.x; t < query.n_tiles; t += gridDim.x) {
         const Tile tile = at<const Tile>(query.tiles)[t];
         const Block& block = at<const Block>(query.blocks)[tile.block];
@@ -275,12 +285,12 @@ template <class V> __device__ void finish_tiles(u64 batch) {
             Score score = scores[cell];
             if (!(score == score)) continue;
             double value = (double)score;
-            if (value > query.cutoff || (query.hit_mode == TIES_ALL && value == query.cutoff))
+            if (value > cutoff || (ties_are_hits && value == cutoff))
                 add_hit(query, tile.block, first_row + cell);
-            if (query.top_mode == TIES_NONE) continue;
+            if (!has_top) continue;
             u64 key = order_key(score);
-            if (key > query.top_key) put_top<Score>(query, atomicAdd(&counters[0], 1u), first_row + cell, score);
-            else if (key == query.top_key && query.top_mode == TIES_ALL)
+            if (key > top_key) put_top<Score>(query, atomicAdd(&counters[0], 1u), first_row + cell, score);
+            else if (ties_are_top && key == top_key)
                 put_top<Score>(
                     query, query.top_above + atomicAdd(&counters[1], 1u), first_row + cell, score);
         }
