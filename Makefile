@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format bench bench-peer proto proto-check clean clean-kernels
+.PHONY: demo test test-gpu check format bench bench-peer bench-gpu proto proto-check clean clean-kernels
 
 .venv/.done: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -11,6 +11,9 @@ BIN := .venv/bin
 
 demo: .venv/.done      ## build an atlas of real cells, serve it, search it, draw the plot
 	$(BIN)/python benchmarks/demo.py
+
+test-gpu: .venv/.done  ## the GPU engine's tests on the GPU; fails without one
+	$(BIN)/python -m pytest tests/gpu --device cuda
 
 test: .venv/.done      ## all tests that need no accelerator
 	$(BIN)/python -m pytest
@@ -28,6 +31,9 @@ bench-peer:            ## the environment of the compared packages
 	test -x .venv-peer/bin/python || $(PYTHON) -m venv .venv-peer
 	.venv-peer/bin/pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/peer/requirements.txt
 	.venv-peer/bin/pip install --quiet --disable-pip-version-check -r benchmarks/peer/models.txt
+
+bench-gpu: .venv/.done ## measure a GPU on an atlas of 22,000,000 cells; ARGS="--cells 1000000"
+	$(BIN)/python benchmarks/gpu_bench.py $(ARGS)
 
 format: .venv/.done
 	$(BIN)/ruff format .

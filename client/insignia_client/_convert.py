@@ -257,6 +257,8 @@ def atlas_info(answer: pb.GetAtlasResponse) -> AtlasInfo:
         value_dtype=answer.value_dtype,
         signed=answer.signed,
         engines=tuple(answer.engines),
+        device=answer.device,
+        n_cells_on_device=answer.n_cells_on_device,
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from insignia_index.cancel import CancelToken
 from insignia_index.catalog.catalog import read_revision, with_latest
@@ -40,6 +41,9 @@ from insignia_model.screen import (
 from insignia_model.signature import Signature, SignatureLike
 from insignia_model.table import Table
 
+if TYPE_CHECKING:
+    from insignia_index.gpu.engine import DeviceEngine
+
 
 class Atlas(SimilarCells):
     """An open atlas. Safe for many threads; a search keeps the revision that it began with.
@@ -47,8 +51,16 @@ class Atlas(SimilarCells):
     Open with `Atlas.open`, close with `close` or as a context manager.
     """
 
-    def __init__(self, path: Path, store: Store, threads: Threads, cache_bytes: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        store: Store,
+        threads: Threads,
+        cache_bytes: int,
+        device: DeviceEngine | None = None,
+    ) -> None:
         self.path = path
+        self._device = device
         self._cache_bytes = cache_bytes
         self._store = store
         self._threads = threads
@@ -58,33 +70,50 @@ class Atlas(SimilarCells):
 
     @classmethod
     def open(
-        cls, path: str | Path, *, threads: int | None = None, cache_bytes: int = GENE_CACHE_BYTES
+        cls,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        cache_bytes: int = GENE_CACHE_BYTES,
+        device: str = "cpu",
+        device_memory: int | None = None,
     ) -> Self:
         """Open the atlas directory. ``threads``: at most so many work on one search (default: all cores).
 
         ``cache_bytes``: memory for the postings of genes that were asked for; 0 leaves them all in the files.
+        ``device``: ``cuda`` or ``cuda:N`` answers searches on a GPU (`DeviceNotFound` without one), ``auto``
+        does where there is one. ``device_memory``: bytes of its memory for postings (default: what is free,
+        less room to work in); what does not fit is answered by the processor. The answers are the same.
         """
         path = Path(path)
         store = Store(path)
+        engine = None
         try:
-            return cls(path, store, Threads(threads), cache_bytes)
+            engine = _open_device(device, device_memory)
+            return cls(path, store, Threads(threads), cache_bytes, engine)
         except BaseException:
+            if engine is not None:
+                engine.close()
             store.close()
             raise
 
-    def _new_session(self, earlier: Snapshot | None) -> Session:
+    def _new_session(self, earlier: Session | None) -> Session:
         """A session of the latest revision. FAISS indexes are read when the first question needs them."""
-        snapshot = with_latest(self._store, lambda: Snapshot(self.path, self._store, earlier))
+        before = earlier.snapshot if earlier else None
+        snapshot = with_latest(self._store, lambda: Snapshot(self.path, self._store, before))
         genes = GeneCache(snapshot, self._cache_bytes)
         faiss = snapshot.record.faiss
         dense = None if faiss is None else Dense(snapshot, faiss, [study.faiss for study in snapshot.studies])
-        return Session(snapshot, Groupings(snapshot), genes, Buffers(), self._threads, dense)
+        device = None
+        if self._device is not None:
+            device = self._device.open(snapshot, earlier.device if earlier else None)
+        return Session(snapshot, Groupings(snapshot), genes, Buffers(), self._threads, dense, device)
 
     def refresh(self) -> bool:
         """Take up a newer revision if there is one; searches that run keep theirs."""
         with self._refreshing:
-            current = self._session.snapshot
-            if read_revision(self._store) == current.revision:
+            current = self._session
+            if read_revision(self._store) == current.snapshot.revision:
                 return False
             self._open_session = self._new_session(current)
             return True
@@ -98,6 +127,8 @@ class Atlas(SimilarCells):
             self._open_session = None
             self._threads.close()
             self._background.close()
+            if self._device is not None:
+                self._device.close()
             self._store.close()
 
     @property
@@ -307,7 +338,8 @@ class Atlas(SimilarCells):
 
     def info(self) -> AtlasInfo:
         """The atlas as a whole."""
-        return atlas_info(self._session.snapshot)
+        info, device = atlas_info(self._session.snapshot), self._session.device
+        return info if device is None else replace(info, device=device.name, n_cells_on_device=device.n_cells)
 
     def warm(self) -> None:
         """Compile or load the kernels, so that the first search does not wait for it."""
@@ -317,6 +349,17 @@ class Atlas(SimilarCells):
             self.explain(signature, k=1)
             self.similar(profile=signature, k=1)
             compile_kernels(self._session.snapshot, self._session.value_bits == 16)
+
+
+def _open_device(device: str, memory_bytes: int | None) -> DeviceEngine | None:
+    if device == "cpu":
+        return None
+    # here: who asks for no device does not load what drives one
+    from insignia_index.gpu.cuda import open_device
+    from insignia_index.gpu.engine import DeviceEngine
+
+    make = open_device(device)
+    return None if make is None else DeviceEngine(make, memory_bytes)
 
 
 def _scores_request(

@@ -27,7 +27,8 @@
     ├── InputError               a file to be indexed (one class per way it can be bad, in insignia_index)
     ├── ServiceError             reaching the server (insignia_client.errors has the ways)
     │   └── Overloaded           the server has no room for the request; it may be sent again
-    └── MissingExtra             a part of Insignia that is not installed
+    ├── MissingExtra             a part of Insignia that is not installed
+    └── DeviceNotFound           a GPU was asked for that is not there, or cannot be used
 
 An error carries its data as attributes and as ``data`` (strings), so that it can cross a wire:
 ``reason`` names the class, `from_wire` builds it again.
@@ -278,4 +279,15 @@ class MissingExtra(InsigniaError):
             f"{what} needs pip install 'insignia[{extra}]' (there is no module {module!r} yet)",
             extra=extra,
             module=module,
+        )
+
+
+class DeviceNotFound(InsigniaError):
+    """A device was asked for that is not there, or that cannot be used."""
+
+    def __init__(self, device: str, problem: str) -> None:
+        super().__init__(
+            f"no device {device!r}: {problem}; 'auto' takes a GPU only where there is one, 'cpu' needs none",
+            device=device,
+            problem=problem,
         )

@@ -52,6 +52,7 @@ class AtlasInfo:
     """The atlas as a whole. ``size_bytes``: shards and catalog; ``signed``: some attribution is negative.
 
     ``faiss``: its codec and the recall that was measured with it, a JSON object; empty if there is none.
+    ``device``: the GPU on which ``n_cells_on_device`` of the cells are searched; empty without one.
     """
 
     format_version: int
@@ -66,3 +67,5 @@ class AtlasInfo:
     signed: bool
     engines: tuple[str, ...]
     faiss: str = ""
+    device: str = ""
+    n_cells_on_device: int = 0

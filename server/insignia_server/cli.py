@@ -74,6 +74,20 @@ DEFAULT = ServerConfig()
     help="Memory for the postings of genes that were asked for.",
 )
 @click.option(
+    "--device",
+    envvar="INSIGNIA_DEVICE",
+    default=DEFAULT.device,
+    show_default=True,
+    metavar="auto|cpu|cuda|cuda:N",
+    help="Where searches are computed; auto: on a GPU where there is one.",
+)
+@click.option(
+    "--device-memory",
+    default=DEFAULT.device_memory,
+    metavar="BYTES",
+    help="Of a GPU, for postings; 0: what is free, less room to work in.",
+)
+@click.option(
     "--refresh",
     "refresh_s",
     default=DEFAULT.refresh_s,
@@ -102,12 +116,20 @@ def _serve(path: Path, config: ServerConfig) -> None:
     from insignia_index import Atlas  # compiles kernels: not needed for --help
     from insignia_server import app
 
-    with Atlas.open(path, threads=config.threads, cache_bytes=config.cache_bytes) as engine:
+    with Atlas.open(
+        path,
+        threads=config.threads,
+        cache_bytes=config.cache_bytes,
+        device=config.device,
+        device_memory=config.device_memory or None,
+    ) as engine:
         engine.warm()
         info = engine.info()
 
         def ready(address: str) -> None:
             holds = f"{info.n_studies:,} studies, {info.n_cells:,} cells"
+            if info.device:
+                holds += f", {info.n_cells_on_device:,} of them on {info.device}"
             print(f"insignia: serving {path} ({holds}) on {address}", flush=True)
 
         asyncio.run(app.serve(engine, config, ready))

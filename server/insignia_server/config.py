@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 
 from insignia_model.errors import InvalidArgument
@@ -19,6 +20,7 @@ LOWEST = {
     "max_contributions": 1,
     "max_message_bytes": 1 << 16,
     "cache_bytes": 0,
+    "device_memory": 0,
     "refresh_s": 0.01,
     "grace_s": 0.0,
 }
@@ -37,8 +39,10 @@ class ServerConfig:
     ``max_streams`` streams of scores are open at once. ``max_k`` also bounds the cells of one GetCells,
     ``max_groups`` the rows of a result's groups and of its samples, ``max_contributions`` the rows of an
     explanation: genes times cells, and genes times groups. ``cache_bytes``: memory for the postings
-    of genes that were asked for. ``refresh_s``: how often a newer revision
-    is looked for. ``grace_s``: how long running requests may still run when the server stops.
+    of genes that were asked for. ``device``: cpu, cuda, cuda:N, or auto (a GPU where there is one);
+    ``device_memory``: bytes of a GPU's memory for postings (0: what is free, less room to work in).
+    ``refresh_s``: how often a newer revision is looked for. ``grace_s``: how long running requests may still
+    run when the server stops.
     """
 
     listen: str = "127.0.0.1:50051"
@@ -52,6 +56,8 @@ class ServerConfig:
     max_contributions: int = 1_000_000
     max_message_bytes: int = 64 << 20
     cache_bytes: int = 1 << 30
+    device: str = "cpu"
+    device_memory: int = 0
     refresh_s: float = 1.0
     grace_s: float = 10.0
     reflection: bool = True
@@ -64,6 +70,8 @@ class ServerConfig:
             value = getattr(self, name)
             if not value >= lowest:  # also refuses NaN
                 raise InvalidArgument(name, f"{value} is below {lowest}")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device):
+            raise InvalidArgument("device", f"{self.device!r} is not auto, cpu, cuda or cuda:N")
         host, colon, port = self.listen.rpartition(":")
         if not (host and colon and port.isascii() and port.isdigit() and int(port) < 1 << 16):
             raise InvalidArgument("listen", f"{self.listen!r} is not HOST:PORT, such as 127.0.0.1:50051")

@@ -50,6 +50,7 @@ CODES: dict[type[InsigniaError], grpc.StatusCode] = {
     errors.InputError: grpc.StatusCode.INTERNAL,
     errors.ServiceError: grpc.StatusCode.INTERNAL,
     errors.MissingExtra: grpc.StatusCode.INTERNAL,
+    errors.DeviceNotFound: grpc.StatusCode.INTERNAL,
     CannotListen: grpc.StatusCode.INTERNAL,
 }
 

@@ -33,7 +33,7 @@ def test_without_flags_the_settings_are_the_defaults(serve):
 
 def test_flags_become_settings(serve):
     flags = "--listen 0.0.0.0:0 --threads 3 --max-concurrent 5 --max-queued 7 --max-k 9 --max-genes 11"
-    flags += " --max-streams 2 --max-groups 13 --max-message-bytes 100000"
+    flags += " --max-streams 2 --max-groups 13 --max-message-bytes 100000 --device auto --device-memory 5000"
     _, config = serve(
         "my.atlas", *flags.split(), *["--refresh", "0.5", "--grace", "2", "--no-reflection", "--access-log"]
     )
@@ -47,6 +47,8 @@ def test_flags_become_settings(serve):
         max_streams=2,
         max_groups=13,
         max_message_bytes=100_000,
+        device="auto",
+        device_memory=5000,
         refresh_s=0.5,
         grace_s=2.0,
         reflection=False,

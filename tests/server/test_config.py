@@ -36,6 +36,17 @@ def test_an_address_is_known_to_be_this_machines_alone(host, local):
     assert ServerConfig(listen=f"{host}:0").is_local is local
 
 
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:3"])
+def test_devices_are_taken(device):
+    assert ServerConfig(device=device).device == device
+
+
+@pytest.mark.parametrize("device", ["", "gpu", "cuda:", "cuda:x", "CPU", "cuda:0\n"])
+def test_what_is_no_device_is_refused(device):
+    with pytest.raises(InvalidArgument, match="cuda:N"):
+        ServerConfig(device=device)
+
+
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::]:50051", "localhost:65535"])
 def test_addresses_are_taken(listen):
     assert ServerConfig(listen=listen).listen == listen

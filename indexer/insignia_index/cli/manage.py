@@ -82,11 +82,19 @@ def verify(atlas: Path) -> None:
 @click.command()
 @_ATLAS
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def info(atlas: Path, form: str) -> None:
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    metavar="auto|cpu|cuda|cuda:N",
+    help="How much of the atlas fits on the device.",
+)
+@click.option("--device-memory", type=int, metavar="BYTES", help="Of the device, for postings.")
+def info(atlas: Path, form: str, device: str, device_memory: int | None) -> None:
     """Show what an atlas holds."""
     from insignia_index.atlas import Atlas
 
-    with Atlas.open(atlas, threads=1) as opened:
+    with Atlas.open(atlas, threads=1, device=device, device_memory=device_memory) as opened:
         about, studies = opened.info(), opened.studies()
     if form == "json":
         click.echo(json.dumps(asdict(about) | {"studies": [asdict(study) for study in studies]}))
@@ -101,6 +109,10 @@ def info(atlas: Path, form: str) -> None:
         f"  postings  {about.n_postings:>15,}  ({about.value_dtype}{', signed' if about.signed else ''})"
     )
     click.echo(f"  bytes     {about.size_bytes:>15,}  ({per_posting:.2f} a posting)")
+    if about.device:
+        rest = about.n_cells - about.n_cells_on_device
+        elsewhere = f"; the processor searches the other {rest:,}" if rest else ""
+        click.echo(f"  on device {about.n_cells_on_device:>15,}  cells on {about.device}{elsewhere}")
     if about.faiss:
         record = FaissRecord.from_json(json.loads(about.faiss))
         lists = f", {record.n_lists:,} lists" if record.n_lists else ""

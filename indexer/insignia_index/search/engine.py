@@ -23,12 +23,14 @@ from insignia_index.search.scoring import Work, score_all, score_dtype
 from insignia_index.search.select import Selection, select
 from insignia_index.search.tasks import TASK_CELLS, Buffers, Threads
 from insignia_index.snapshot import Snapshot
+from insignia_model.hits import HitRule
 from insignia_model.request import SearchRequest
 from insignia_model.result import ScoreChunk, ScoreStream, SearchResult
 from insignia_model.table import Table
 
 if TYPE_CHECKING:
     from insignia_index.dense.dense import Dense
+    from insignia_index.gpu.engine import OnDevice
     from insignia_index.null.answer import Nulls
 
 NAME = SPARSE
@@ -44,6 +46,7 @@ class Session:
     buffers: Buffers
     threads: Threads
     dense: Dense | None = None
+    device: OnDevice | None = None
     _nulls: list[Nulls] = field(default_factory=list)
     _nulls_lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -103,8 +106,10 @@ def answer(
     """Score all cells of ``work`` with the query, and make the tables; ``started`` by `time.perf_counter`."""
     snapshot, grouping = session.snapshot, work.grouping
     scores = session.buffers.take("scores", snapshot.n_cells, score_dtype(session.value_bits))
-    statistics = score_all(work, query, postings, session.value_bits, scores)
-    selection = select(work, scores, statistics, request.hits, request.k)
+    has_tests = isinstance(request, SearchRequest) and request.has_tests
+    statistics, selection = score_and_select(
+        session, work, query, postings, scores, request.hits, request.k, request.quantiles or has_tests
+    )
     units = Units(grouping, statistics, selection.slot_hits, query.measured, request.min_cells)
     quantiles = group_quantiles(snapshot, grouping, scores) if request.quantiles else None
     tests = Table({})
@@ -142,6 +147,26 @@ def answer(
         unsigned_atlas=not any(study.signed for study in snapshot.studies),
         negative_weights=request.has_negative,
     )
+
+
+def score_and_select(
+    session: Session,
+    work: Work,
+    query: Query,
+    postings: Postings,
+    scores: npt.NDArray[Any],
+    rule: HitRule,
+    k: int,
+    wants_scores: bool,
+) -> tuple[npt.NDArray[np.float64], Selection]:
+    """Statistics of the slots and the selection, from the session's device if it has one.
+
+    ``scores`` (n_cells,) is room to work in; it has all scores in the end if the caller ``wants_scores``.
+    """
+    if session.device is not None:
+        return session.device.answer(work, query, postings, scores, rule, k, wants_scores)
+    statistics = score_all(work, query, postings, session.value_bits, scores)
+    return statistics, select(work, scores, statistics, rule, k)
 
 
 def _tests(

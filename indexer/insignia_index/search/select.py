@@ -43,14 +43,14 @@ def select(
     if n_cells == 0:
         return Selection(None, slot_hits, 0, np.empty(0, np.int64), scores[:0])
     k = min(k, n_cells)
-    cutoff = _known_cutoff(rule, statistics, n_cells)
+    cutoff = known_cutoff(rule, statistics, n_cells)
     room = _Room(work, scores)
     rows, values = _candidates(work, scores, room, max(k, _cells_needed(rule, n_cells)), cutoff)
     rank, share, n_best = -1, 0.0, -1
     if rule.kind == "top":
         n_best = min(int(rule.value), n_cells)
     elif cutoff is None:
-        position = _quantile(rule) * (n_cells - 1)
+        position = quantile_of(rule) * (n_cells - 1)
         rank = math.floor(position) - (n_cells - len(values))
         share = position - math.floor(position)
     found, n_hits, top_rows, top_scores = choose(
@@ -61,11 +61,12 @@ def select(
     return Selection(found, slot_hits, n_hits, top_rows, top_scores)
 
 
-def _quantile(rule: HitRule) -> float:
+def quantile_of(rule: HitRule) -> float:
+    """Share of the cells at or below the cut-off of a percentile or quantile rule."""
     return rule.value / 100 if rule.kind == "percentile" else rule.value
 
 
-def _known_cutoff(rule: HitRule, statistics: npt.NDArray[np.float64], n_cells: int) -> float | None:
+def known_cutoff(rule: HitRule, statistics: npt.NDArray[np.float64], n_cells: int) -> float | None:
     """Cut-off of the rules that need no order statistic."""
     if rule.kind == "value":
         return rule.value
@@ -81,7 +82,7 @@ def _cells_needed(rule: HitRule, n_cells: int) -> int:
     if rule.kind == "top":
         return min(int(rule.value), n_cells)
     if rule.kind in ("percentile", "quantile"):
-        return n_cells - math.floor(_quantile(rule) * (n_cells - 1))
+        return n_cells - math.floor(quantile_of(rule) * (n_cells - 1))
     return 0
 
 

@@ -1374,6 +1374,8 @@ class GetAtlasResponse(google.protobuf.message.Message):
     SIGNED_FIELD_NUMBER: builtins.int
     ENGINES_FIELD_NUMBER: builtins.int
     FAISS_FIELD_NUMBER: builtins.int
+    DEVICE_FIELD_NUMBER: builtins.int
+    N_CELLS_ON_DEVICE_FIELD_NUMBER: builtins.int
     format_version: builtins.int
     revision: builtins.int
     n_studies: builtins.int
@@ -1389,6 +1391,9 @@ class GetAtlasResponse(google.protobuf.message.Message):
     """Some attribution is negative."""
     faiss: builtins.str
     """Codec of the FAISS indexes and the recall measured with it, a JSON object; empty if there is none."""
+    device: builtins.str
+    """The GPU on which some or all of the cells are searched; empty without one."""
+    n_cells_on_device: builtins.int
     @property
     def engines(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     def __init__(
@@ -1406,8 +1411,10 @@ class GetAtlasResponse(google.protobuf.message.Message):
         signed: builtins.bool = ...,
         engines: collections.abc.Iterable[builtins.str] | None = ...,
         faiss: builtins.str = ...,
+        device: builtins.str = ...,
+        n_cells_on_device: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["engines", b"engines", "faiss", b"faiss", "format_version", b"format_version", "n_cells", b"n_cells", "n_genes", b"n_genes", "n_postings", b"n_postings", "n_samples", b"n_samples", "n_studies", b"n_studies", "revision", b"revision", "signed", b"signed", "size_bytes", b"size_bytes", "value_dtype", b"value_dtype"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["device", b"device", "engines", b"engines", "faiss", b"faiss", "format_version", b"format_version", "n_cells", b"n_cells", "n_cells_on_device", b"n_cells_on_device", "n_genes", b"n_genes", "n_postings", b"n_postings", "n_samples", b"n_samples", "n_studies", b"n_studies", "revision", b"revision", "signed", b"signed", "size_bytes", b"size_bytes", "value_dtype", b"value_dtype"]) -> None: ...
 
 Global___GetAtlasResponse: typing_extensions.TypeAlias = GetAtlasResponse
 
