@@ -10,6 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from insignia_index.kernels.rows import inner_products, project_query
 from insignia_model.errors import AtlasCorrupt
 
 #: Genes whose part in a projection is taken back exactly when candidates are refined; see `residual`.
@@ -80,8 +81,9 @@ class Codec:
 
     def project(self, genes: npt.NDArray[np.int64], weights: npt.NDArray[np.floating[Any]]) -> Any:
         """A query of the genes int64 (n,) with weights (n,): float32 (n_dimensions,)."""
-        known = genes < len(self.components)
-        return weights[known].astype(np.float32) @ self.components[genes[known]]
+        projection = np.zeros(self.n_dimensions, np.float32)
+        project_query(genes, weights.astype(np.float32), self.components, projection)
+        return projection
 
     def residual(self, weights: npt.NDArray[np.float32], projection: npt.NDArray[np.float32]) -> Any:
         """``weights`` by gene less what the projection says of them, float32.
@@ -91,5 +93,7 @@ class Codec:
         components are taken account of.
         """
         left = weights.copy()
-        left[self.support] -= self.support_components @ projection
+        explained = np.empty(len(self.support), np.float32)
+        inner_products(self.support_components, projection, explained)
+        left[self.support] -= explained
         return left

@@ -22,7 +22,7 @@ from insignia_index.snapshot import Snapshot
 Ints = npt.NDArray[np.int64]
 
 #: Candidates that are scored exactly, for each cell that is asked for, once their heads have been looked at.
-_FINALISTS_A_CELL = 3
+_FINALISTS_A_CELL = 4
 _ROOM = 1 << 16
 
 

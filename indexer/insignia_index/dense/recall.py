@@ -29,7 +29,7 @@ Question = tuple[Ints, Floats]
 SIGNATURE, PROFILE = "signature", "profile"
 BY_HEADS = {SIGNATURE: False, PROFILE: True}
 #: Candidates at which recall is measured, and numbers of best cells that it is measured for.
-CANDIDATES = (300, 1_000, 3_000, 10_000)
+CANDIDATES = (300, 1_000, 3_000, 6_000, 10_000)
 BEST = (100, 1_000)
 _PROFILES = 24
 #: What can be counted on lies so many standard deviations below the mean, if no question did worse.

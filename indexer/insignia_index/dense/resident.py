@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from insignia_index.dense.codec import Codec
 from insignia_index.dense.index import faiss_module, flat_index, probes, read_index
+from insignia_index.kernels.rows import inner_products
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -127,7 +128,8 @@ class Projected:
         rank = round(len(sample) * n / n_passing)
         if not _LEAST_PROBES <= rank < len(sample):
             return None
-        scores = sample @ query
+        scores = np.empty(len(sample), np.float32)
+        inner_products(sample, query, scores)
         return float(np.partition(scores, len(scores) - rank)[len(scores) - rank])
 
     def _passing(self, found: Ints, scores: Floats, passing: Passing | None) -> tuple[Ints, Floats]:

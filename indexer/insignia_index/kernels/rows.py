@@ -218,6 +218,27 @@ def _add_scaled(total, component, value):
         total[j] += value * component[j]
 
 
+# BLAS would wake its threads for these, and wait for them longer than one takes.
+
+
+@njit(nogil=True, cache=True)
+def project_query(genes, weights, components, out):
+    """Add ``weights`` float32 (n,) times the components of their ``genes`` int64 (n,) to ``out`` (d,)."""
+    for i in range(len(genes)):
+        if genes[i] < len(components):
+            _add_scaled(out, components[genes[i]], weights[i])
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def inner_products(matrix, vector, out):
+    """Write ``matrix`` float32 (n, d) times ``vector`` float32 (d,) to ``out`` float32 (n,)."""
+    for i in range(len(matrix)):
+        total = np.float32(0.0)
+        for j in range(len(vector)):
+            total += matrix[i, j] * vector[j]
+        out[i] = total
+
+
 @njit(nogil=True, inline="always")
 def _project_until(part, start, until, wide, scale, components, total):
     """Add a row's postings from ``start`` to the gene ``until``; returns where it stopped, sum of squares."""
