@@ -103,10 +103,14 @@ class Atlas(SimilarCells):
         snapshot = with_latest(self._store, lambda: Snapshot(self.path, self._store, before))
         genes = GeneCache(snapshot, self._cache_bytes)
         faiss = snapshot.record.faiss
-        dense = None if faiss is None else Dense(snapshot, faiss, [study.faiss for study in snapshot.studies])
-        device = None
+        dense, device = None, None
+        if faiss is not None:
+            studies = [study.faiss for study in snapshot.studies]
+            dense = Dense(snapshot, faiss, studies, device=self._device.number if self._device else None)
         if self._device is not None:
-            device = self._device.open(snapshot, earlier.device if earlier else None)
+            # FAISS comes when it is first asked for, and finds the memory that is left for it
+            reserved = dense.device_bytes if dense else 0
+            device = self._device.open(snapshot, earlier.device if earlier else None, reserved)
         return Session(snapshot, Groupings(snapshot), genes, Buffers(), self._threads, dense, device)
 
     def refresh(self) -> bool:
@@ -356,10 +360,11 @@ def _open_device(device: str, memory_bytes: int | None) -> DeviceEngine | None:
         return None
     # here: who asks for no device does not load what drives one
     from insignia_index.gpu.cuda import open_device
+    from insignia_index.gpu.device import parse_device
     from insignia_index.gpu.engine import DeviceEngine
 
     make = open_device(device)
-    return None if make is None else DeviceEngine(make, memory_bytes)
+    return None if make is None else DeviceEngine(make, memory_bytes, parse_device(device)[1])
 
 
 def _scores_request(

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from insignia_index.dense.codec import Codec
+from insignia_index.dense.device import DeviceIndex, device_bytes, gpu_backend
 from insignia_index.dense.files import CODEC, LISTS, checked, folder, study_file
 from insignia_index.dense.record import FaissRecord, StudyFaiss
 from insignia_index.dense.resident import Panel, Part, Passing, Projected
@@ -36,7 +37,10 @@ class Found:
 
 
 class Dense:
-    """The dense files of a snapshot. Files are read and checked at the first use; safe for many threads."""
+    """The dense files of a snapshot. Files are read and checked at the first use; safe for many threads.
+
+    ``device``: number of the GPU that is to scan the projected indexes, if FAISS can use it and they fit.
+    """
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class Dense:
         record: FaissRecord,
         studies: Sequence[StudyFaiss | None],
         directory: Path | None = None,
+        device: int | None = None,
     ) -> None:
         self.record = record
         self._snapshot = snapshot
@@ -51,6 +56,16 @@ class Dense:
         self._directory = directory or folder(snapshot.atlas, record.version)
         self._loading = threading.Lock()
         self._loaded: _Loaded | None = None
+        self._device = device
+
+    @property
+    def device_bytes(self) -> int:
+        """Memory that the projected indexes take on a device; 0 if they are to stay on the processor."""
+        kinds = zip(self._snapshot.studies, self._studies, strict=True)
+        n_cells = sum(s.n_cells for s, faiss in kinds if faiss is not None and faiss.kind == "projected")
+        if self._device is None or not n_cells:
+            return 0
+        return device_bytes(n_cells, self.record.n_dimensions)
 
     @property
     def missing(self) -> list[str]:
@@ -67,7 +82,12 @@ class Dense:
         """Indexes and rows; raises `AtlasCorrupt` and `EngineUnavailable`."""
         with self._loading:
             if self._loaded is None:
-                self._loaded = _Loaded(self._snapshot, self.record, self._studies, self._directory)
+                loaded = _Loaded(self._snapshot, self.record, self._studies, self._directory)
+                if self._device is not None and loaded.projected is not None:
+                    backend = gpu_backend(self._device)
+                    if backend is not None:
+                        loaded.on(DeviceIndex(loaded.projected, backend))
+                self._loaded = loaded
             return self._loaded
 
     def has_row(self, row: int) -> bool:
@@ -134,10 +154,15 @@ class _Loaded:
             Panel(np.flatnonzero(np.frombuffer(genes, np.bool_)), parts) for genes, parts in panels.items()
         ]
         self.projected: Projected | None = None
+        self._scan: Projected | DeviceIndex | None = None
         if projected:
             codec = Codec.load(checked(directory / CODEC, record.files["codec"]))
             lists = checked(directory / LISTS, record.files["lists"]) if "lists" in record.files else None
-            self.projected = Projected(codec, lists, projected)
+            self._scan = self.projected = Projected(codec, lists, projected)
+
+    def on(self, index: DeviceIndex) -> None:
+        """Let a device scan the projections."""
+        self._scan = index
 
     def find(
         self, genes: Ints, weights: npt.NDArray[np.float64], k: int, n_candidates: int, passing: Passing |
@@ -168,14 +193,14 @@ class _Loaded:
         self, genes: Ints, weights: npt.NDArray[np.float64], room: npt.NDArray[np.float64], k: int, n: int,
         passing: Passing | None, by_heads: bool,
     ) -> Found:  # fmt: skip
-        assert self.projected is not None  # noqa: S101 (for mypy)
-        codec = self.projected.codec
+        assert self._scan is not None  # noqa: S101 (for mypy)
+        codec = self._scan.codec
         n_passing = None
         if passing is not None:
             by_study = np.add.reduceat(passing, self._snapshot.study_starts[:-1], dtype=np.int64)
             n_passing = int(by_study[self._is_projected].sum())
         projection = codec.project(genes, weights)
-        rows, guesses = self.projected.candidates(projection, max(n, k), passing, n_passing)
+        rows, guesses = self._scan.candidates(projection, max(n, k), passing, n_passing)
         n_candidates, n_finalists = len(rows), _FINALISTS_A_CELL * k
         if by_heads and len(rows) > n_finalists and not self._wide.any():
             residual = codec.residual(room.astype(np.float32), projection)

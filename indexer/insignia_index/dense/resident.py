@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,8 @@ class Projected:
         self.n_cells = sum(part.n_cells for part in parts)
         self.n_lists = 0
         self._rows = np.concatenate([np.arange(p.first_row, p.first_row + p.n_cells) for p in parts])
-        self._index = flat_index(codec.n_dimensions) if lists is None else read_index(lists)
+        self._empty = flat_index(codec.n_dimensions) if lists is None else read_index(lists)
+        self._index = self._faiss.clone_index(self._empty)
         stride = max(1, self.n_cells // _PROBES)
         probes_found: list[Floats] = []
         for part in parts:
@@ -90,15 +91,12 @@ class Projected:
         n_passing = self.n_cells if n_passing is None else n_passing
         if n_passing == 0 or n == 0:
             return np.empty(0, np.int64), np.empty(0, np.float32)
-        # lists enough to hold twice the candidates; where few cells pass they may lie in any list
-        share = 2 * n / n_passing
-        n_probe = min(self.n_lists, max(probes(self.n_lists), math.ceil(share * self.n_lists)))
         selector, bits = self._selector(passing)
-        parameters = self._parameters(selector, n_probe)
+        parameters = self._parameters(selector, self.n_probe(n, n_passing))
         bound = self._bound(query[0], n, passing, n_passing)
         if bound is not None:
             _, scores, found = self._index.range_search(query, bound, params=parameters)
-            rows, scores = self._passing(found, scores, passing)
+            rows, scores = self.passing(found, scores, passing)
             if len(rows) > 2 * n:
                 best = np.argpartition(-scores, n)[:n]
                 rows, scores = rows[best], scores[best]
@@ -106,7 +104,29 @@ class Projected:
                 return rows, scores
         scores, found = self._index.search(query, min(n, n_passing), params=parameters)
         del bits  # the selector looks at it
-        return self._passing(found[0], scores[0], passing)
+        return self.passing(found[0], scores[0], passing)
+
+    def n_probe(self, n: int, n_passing: int) -> int:
+        """Lists to visit: those that hold twice ``n`` cells that pass, wherever they lie; 0: no lists."""
+        share = 2 * n / max(1, n_passing)
+        return min(self.n_lists, max(probes(self.n_lists), math.ceil(share * self.n_lists)))
+
+    def parts(self, n_parts: int) -> Iterator[Any]:
+        """Indexes of even shares of the cells, for a device: by what is left of an id modulo ``n_parts``.
+
+        With lists the ids are those of `passing`. Without, they are places among the part's cells, and the
+        vectors float32: FAISS has no flat scalar quantiser on a GPU.
+        """
+        faiss = self._faiss
+        for part in range(n_parts):
+            if self.n_lists:
+                index = faiss.clone_index(self._empty)
+                self._index.copy_subset_to(index, faiss.InvertedLists.SUBSET_TYPE_ID_MOD, n_parts, part)
+                yield index
+            else:
+                index = faiss.IndexFlatIP(self.codec.n_dimensions)
+                index.add(_reconstructed(self._index, np.arange(part, self.n_cells, n_parts)))
+                yield index
 
     def _parameters(self, selector: Any, n_probe: int) -> Any:
         faiss = self._faiss
@@ -132,7 +152,7 @@ class Projected:
         inner_products(sample, query, scores)
         return float(np.partition(scores, len(scores) - rank)[len(scores) - rank])
 
-    def _passing(self, found: Ints, scores: Floats, passing: Passing | None) -> tuple[Ints, Floats]:
+    def passing(self, found: Ints, scores: Floats, passing: Passing | None) -> tuple[Ints, Floats]:
         """Rows of the snapshot; nothing that the filter leaves out, whatever FAISS made of its selector."""
         kept = found >= 0
         rows: Ints = found if self.n_lists else self._rows[found]

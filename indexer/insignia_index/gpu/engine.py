@@ -32,17 +32,21 @@ _CANCEL_S = 0.02
 class DeviceEngine:
     """A device and its thread, for as long as an atlas is open."""
 
-    def __init__(self, make: Callable[[], Device], memory_bytes: int | None) -> None:
+    def __init__(self, make: Callable[[], Device], memory_bytes: int | None, number: int = 0) -> None:
+        self.number = number
         self._owner = Owner(make)
         self._memory_bytes = memory_bytes
 
-    def open(self, snapshot: Snapshot, earlier: OnDevice | None) -> OnDevice:
-        """Bring a snapshot's blocks to the device, those that are not there with ``earlier``."""
+    def open(self, snapshot: Snapshot, earlier: OnDevice | None, reserved_bytes: int = 0) -> OnDevice:
+        """Bring a snapshot's blocks to the device, those that are not there with ``earlier``.
+
+        ``reserved_bytes`` are left for others, unless a budget was given.
+        """
         before = earlier.residency if earlier else None
         value_bits = 16 if snapshot.record.value_dtype == "float16" else 32
 
         def bring(device: Device) -> OnDevice:
-            residency = load(device, snapshot, self._memory_bytes, before)
+            residency = load(device, snapshot, self._memory_bytes, before, reserved_bytes)
             groupings = GroupingCache(device, snapshot, value_bits)
             return OnDevice(self._owner, residency, groupings, value_bits)
 

@@ -66,14 +66,20 @@ class Residency:
 
 
 def load(
-    device: Device, snapshot: Snapshot, budget_bytes: int | None, earlier: Residency | None
+    device: Device,
+    snapshot: Snapshot,
+    budget_bytes: int | None,
+    earlier: Residency | None,
+    reserved_bytes: int = 0,
 ) -> Residency:
     """Bring blocks to the device, in their order, while they fit; those that ``earlier`` holds are there.
+
+    Without a budget all that is free may be used, but for ``reserved_bytes`` and room to work in.
 
     A study that is damaged stays where it is: whoever asks for a damaged gene is told.
     """
     if budget_bytes is None:
-        reserve = HEADROOM_BYTES + HEADROOM_BYTES_PER_CELL * snapshot.n_cells
+        reserve = reserved_bytes + HEADROOM_BYTES + HEADROOM_BYTES_PER_CELL * snapshot.n_cells
         budget_bytes = max(0, device.free_bytes() - reserve) + (earlier.n_bytes if earlier else 0)
     value_bits = 16 if snapshot.record.value_dtype == "float16" else 32
     table = np.zeros(len(snapshot.table), BLOCK)
