@@ -59,6 +59,8 @@ class Sizes:
     peer_rounds: int = 2
     clients: int = 32
     load_s: float = 30.0
+    n_signatures: int = 300
+    n_profiles: int = 60
     n_genes: tuple[int, ...] = (5, 20, 86, 200)
     judged: bool = True  # whether the sizes are those of the targets
 
@@ -77,6 +79,8 @@ QUICK = Sizes(
     peer_rounds=1,
     clients=4,
     load_s=0.5,
+    n_signatures=8,
+    n_profiles=4,
     judged=False,
 )
 

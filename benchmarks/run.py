@@ -14,6 +14,7 @@ from pathlib import Path
 
 import attribution_bench
 import build_bench
+import faiss_bench
 import growth_bench
 import import_bench
 import peer_bench
@@ -36,6 +37,7 @@ SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "growth": growth_bench.growth,
     "small": growth_bench.small_studies,
     "build": build_bench.build,
+    "faiss": faiss_bench.faiss,
     "attribution": attribution_bench.attribution,
     "import": import_bench.import_signature,
     "large": search_bench.large,
