@@ -39,8 +39,8 @@ class Part:
 class Projected:
     """All projected studies of a snapshot as one index. Safe for many threads.
 
-    A search asks for all cells above a score rather than for the best n: FAISS keeps a heap for those, which
-    takes longer than the scan. The score is guessed from a sample of the projections.
+    With lists, a search asks for all cells above a score rather than for the best n: FAISS keeps a heap for
+    those, which takes longer than the scan. The score is guessed from a sample of the projections.
     """
 
     def __init__(self, codec: Codec, lists: Path | None, parts: Sequence[Part]) -> None:
@@ -93,7 +93,8 @@ class Projected:
             return np.empty(0, np.int64), np.empty(0, np.float32)
         selector, bits = self._selector(passing)
         parameters = self._parameters(selector, self.n_probe(n, n_passing))
-        bound = self._bound(query[0], n, passing, n_passing)
+        # FAISS's range search of a plain scalar quantiser decodes cell by cell: 13 ms where the best n take 0.2
+        bound = self._bound(query[0], n, passing, n_passing) if self.n_lists else None
         if bound is not None:
             _, scores, found = self._index.range_search(query, bound, params=parameters)
             rows, scores = self.passing(found, scores, passing)
