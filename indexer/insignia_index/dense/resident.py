@@ -93,7 +93,8 @@ class Projected:
             return np.empty(0, np.int64), np.empty(0, np.float32)
         selector, bits = self._selector(passing)
         parameters = self._parameters(selector, self.n_probe(n, n_passing))
-        # FAISS's range search of a plain scalar quantiser decodes cell by cell: 13 ms where the best n take 0.2
+        # FAISS's range search of a plain scalar quantiser decodes cell by cell: 13 ms where the best n take
+        # 0.2
         bound = self._bound(query[0], n, passing, n_passing) if self.n_lists else None
         if bound is not None:
             _, scores, found = self._index.range_search(query, bound, params=parameters)
