@@ -43,8 +43,8 @@ N_DIMENSIONS = 128
 PANEL_GENES = 2_048
 #: Genes up to which that can be asked for: a cell takes 4 bytes a gene.
 _MOST_EXACT_GENES = 8_192
-_TRAINING_CELLS = 10_000
-_TRAINING_POSTINGS = 20_000_000
+_TRAINING_CELLS = 8_000
+_TRAINING_POSTINGS = 16_000_000
 
 Ints = npt.NDArray[np.int64]
 
