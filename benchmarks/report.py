@@ -33,7 +33,7 @@ class Row:
             return None
         low = self.at_least if self.at_least is not None else float("-inf")
         high = self.at_most if self.at_most is not None else float("inf")
-        return low <= self.number <= high
+        return bool(low <= self.number <= high)
 
     @property
     def figure(self) -> str:
@@ -101,7 +101,14 @@ def as_markdown(sections: Iterable[Section]) -> str:
 def as_json(sections: Iterable[Section]) -> dict[str, Any]:
     """Return everything, for programs."""
     rows = [
-        {"section": s.title, "what": r.what, "number": r.number, "unit": r.unit, "note": r.note, "met": r.met}
+        {
+            "section": s.title,
+            "what": r.what,
+            "number": None if r.number is None else float(r.number),  # numpy's, too
+            "unit": r.unit,
+            "note": r.note,
+            "met": r.met,
+        }
         for s in sections
         for r in s.rows
     ]

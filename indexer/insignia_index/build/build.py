@@ -206,7 +206,9 @@ class AtlasBuild:
         self.check_needed()
         self._writer.publish()
         if self._faiss is not None or self._writer.record.faiss is not None:
-            self.report.faiss = update(self._writer, self._faiss, progress=self._progress)
+            self.report.faiss = update(
+                self._writer, self._faiss, progress=self._progress, checked=self._staged
+            )
         self.report.revision = self._writer.record.revision
         return self.report
 

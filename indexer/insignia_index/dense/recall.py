@@ -33,8 +33,8 @@ CANDIDATES = (300, 1_000, 3_000, 6_000, 10_000)
 BEST = (100, 1_000)
 _PROFILES = 24
 #: The worst to be expected of the reference questions lies so many standard deviations below their mean, if
-#: none of them did worse; and what can be counted on so many times as far below it as that, because others do
-#: worse still: so that of 300 signatures and 60 cells that no atlas had seen none did. Signatures differ more.
+#: none of them did worse. What can be counted on lies so many times as far below it, because others do worse
+#: still: so that of 300 signatures and 60 cells that were not measured none did. Signatures differ more.
 _DEVIATIONS = 3.0
 _CAUTION = {SIGNATURE: 4.0, PROFILE: 2.0}
 

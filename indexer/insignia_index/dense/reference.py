@@ -11,7 +11,7 @@ from insignia_model import Signature, read_gmt
 
 #: Sizes of the random signatures.
 _RANDOM_SIZES = (5, 10, 20, 50, 100, 200)
-_RANDOM = 24
+_RANDOM = 18
 
 
 def reference_signatures() -> list[Signature]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -91,11 +91,12 @@ def update(
     n_dimensions: int | None = None,
     anew: bool = False,
     progress: Progress | None = None,
+    checked: Collection[str] = (),
 ) -> TrainReport:
     """Bring the FAISS files of a published atlas up to date: those of new studies, or all of them.
 
     ``policy``: see `retrain`; another than that of the atlas makes all anew; None: that of the atlas, else
-    none.
+    none. ``checked``: studies whose containers the caller has checked.
     """
     known = writer.record.faiss
     policy = policy or (known.policy if known else "none")
@@ -107,6 +108,8 @@ def update(
             writer.publish_faiss(None, dict.fromkeys(writer.studies))
         return TrainReport([], None, writer.record.revision)
     snapshot = Snapshot(writer.path, writer.store)
+    for study in checked:
+        snapshot.shards[snapshot.study_index(study)].checked[:] = True
     try:
         job = _Training(writer, snapshot, policy, n_dimensions, anew, progress or SilentProgress())
         return job.run()
