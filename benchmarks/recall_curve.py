@@ -53,7 +53,7 @@ def figure(paths: list[Path]) -> "Figure":
             titled(axes, f"{info.n_cells:,} cells{lists}: {name}", pad=6)
         row[0].set_ylabel("recall")
     for axes in panels[-1]:
-        axes.set_xlabel("candidates that are scored exactly")
+        axes.set_xlabel("candidates")
     panels[0, 1].legend(frameon=False, fontsize=8, loc="lower right")
     return drawn
 

@@ -61,7 +61,7 @@ def _recall_lines(record: FaissRecord) -> list[str]:
     for kind, points in record.recall.items():
         for point in points:
             found = ", ".join(
-                f"{mean:.3f} of the best {k} (least {point.low[k]:.3f})" for k, mean in point.mean.items()
+                f"{mean:.3f} of the best {k} (count on {point.low[k]:.3f})" for k, mean in point.mean.items()
             )
             lines.append(f"  recall of a {kind} with {point.candidates:>6,} candidates: {found}")
     return lines
