@@ -136,12 +136,9 @@ class _Loaded:
         for i, faiss in enumerate(studies):
             if faiss is None:
                 continue
-            shard, first, n = (
-                snapshot.studies[i].shard,
-                int(snapshot.study_starts[i]),
-                snapshot.studies[i].n_cells,
-            )
-            part = Part(checked(study_file(directory, shard, "index"), faiss.files["index"]), first, n)
+            shard, n = snapshot.studies[i].shard, snapshot.studies[i].n_cells
+            path = checked(study_file(directory, shard, "index"), faiss.files["index"])
+            part = Part(path, int(snapshot.study_starts[i]), n)
             if faiss.kind == "exact":
                 panels.setdefault(sets[which[i]].tobytes(), []).append(part)
                 continue
@@ -165,8 +162,8 @@ class _Loaded:
         self._scan = index
 
     def find(
-        self, genes: Ints, weights: npt.NDArray[np.float64], k: int, n_candidates: int, passing: Passing |
-        None, by_heads: bool,
+        self, genes: Ints, weights: npt.NDArray[np.float64], k: int, n_candidates: int,
+        passing: Passing | None, by_heads: bool,
     ) -> Found:  # fmt: skip
         room = np.zeros(max(_ROOM, len(self._snapshot.genes)))
         room[genes] = weights

@@ -49,12 +49,15 @@ def choose_engine(session: Session, request: Question, grouping: Grouping) -> Ch
         return _EXACT
     dense = session.dense
     try:
-        ready = _ready(session, dense)
+        ready = _ready(dense)
+        choice = _by_faiss(session, ready, request, grouping, wanted)
+        if choice is not None:
+            ready.load()  # only now: it may take a while
     except EngineUnavailable:
         if request.engine == FAISS:
             raise
         return _EXACT
-    return _by_faiss(session, ready, request, grouping, wanted) or _EXACT
+    return choice or _EXACT
 
 
 def _wants_groups(request: Question) -> bool:
@@ -63,8 +66,8 @@ def _wants_groups(request: Question) -> bool:
     return bool(request.groups or request.quantiles or more)
 
 
-def _ready(session: Session, dense: Dense | None) -> Dense:
-    """The FAISS files of all studies; raises `EngineUnavailable`."""
+def _ready(dense: Dense | None) -> Dense:
+    """The FAISS files, if all studies have some; raises `EngineUnavailable`."""
     if dense is None:
         raise EngineUnavailable(
             FAISS, "the atlas has no FAISS indexes", "make them with `insignia retrain`, or use engine auto"
@@ -74,7 +77,6 @@ def _ready(session: Session, dense: Dense | None) -> Dense:
         raise EngineUnavailable(
             FAISS, f"it has no index of {some}", "make it with `insignia retrain`, or use engine auto"
         )
-    dense.load()
     return dense
 
 
