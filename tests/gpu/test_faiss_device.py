@@ -5,6 +5,7 @@ Here by FAISS on the processor with a GPU's limits; with ``--device cuda`` by th
 
 import logging
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class Twin:
         self.threads: set[int] = set()
         self.batches: list[int] = []
         self.fails_at = fails_at
-        self.hold = threading.Event()
+        self.begun, self.hold = threading.Event(), threading.Event()
         self.hold.set()
 
     def free_bytes(self) -> int:
@@ -48,6 +49,7 @@ class Twin:
     def search(
         self, resident: Any, queries: np.ndarray, k: int, n_probe: int
     ) -> tuple[np.ndarray, np.ndarray]:
+        self.begun.set()
         self.hold.wait(10)
         self.threads.add(threading.get_ident())
         self.batches.append(len(queries))
@@ -131,12 +133,18 @@ def test_all_cells_of_one_thread_and_batches_equal_single_answers(host: Projecte
     single = [index.candidates(query, 50) for query in asked]
     assert max(twin.batches) == 1
     twin.hold.clear()
-    with ThreadPoolExecutor(40) as pool:
+    twin.begun.clear()
+    with ThreadPoolExecutor(41) as pool:
+        # while the device is busy with one, the others wait for it
+        first = pool.submit(index.candidates, asked[0], 50)
+        assert twin.begun.wait(10)
         # different numbers of neighbours in one call
         futures = [pool.submit(index.candidates, query, 50 if i % 2 else 30) for i, query in enumerate(asked)]
-        while len(index._waiting) < 30:
-            pass
+        until = time.monotonic() + 5
+        while len(index._waiting) < len(asked) and time.monotonic() < until:
+            time.sleep(0.01)
         twin.hold.set()
+        first.result()
         found = [future.result() for future in futures]
     assert max(twin.batches) >= 30
     assert len(twin.threads) == 1
