@@ -118,11 +118,6 @@ class DeviceIndex:
         self._works = self._owner.submit(self._fill, memory).result()
 
     @property
-    def size_bytes(self) -> int:
-        """Of the codes."""
-        return self.host.size_bytes
-
-    @property
     def n_cells_on_device(self) -> int:
         """Cells that the device scans: all or none."""
         return self.n_cells if self._works else 0

@@ -88,8 +88,3 @@ class StudyFaiss:
         if record.kind not in ("exact", "projected") or "index" not in record.files:
             raise ValueError("its FAISS record is not one")
         return record
-
-    @property
-    def size_bytes(self) -> int:
-        """Of all files."""
-        return sum(file.size for file in self.files.values())

@@ -17,7 +17,7 @@ from insignia_index.search.contributions import score_parts
 from insignia_index.search.engine import Session
 from insignia_index.search.grouping import Grouping
 from insignia_index.search.plan import Query
-from insignia_index.search.scoring import score_dtype
+from insignia_index.search.scoring import Work, score_dtype
 from insignia_index.snapshot import Snapshot
 from insignia_model.request import SearchRequest
 from insignia_model.result import SearchResult
@@ -63,11 +63,6 @@ def by_faiss(
     # nothing can be missed where all cells were scored, or none is asked for
     all_scored = n_candidates >= grouping.n_cells and not BY_HEADS[kind]
     exact = dense.is_exact or all_scored or request.k == 0
-    dtype = score_dtype(session.value_bits)
-    parts = None
-    if isinstance(request, SearchRequest) and request.has_negative:
-        work = session.work(grouping, cancel, None)
-        parts = score_parts(work, query, session.genes.get(query.gene_ids), session.value_bits, rows)
     return SearchResult(
         engine=FAISS,
         exact=exact,
@@ -81,7 +76,7 @@ def by_faiss(
         elapsed_ms=1000 * (time.perf_counter() - started),
         genes=query.report,
         group_by=request.group_by,
-        cell_table=cell_table(snapshot, *places(snapshot, rows), (sums / query.divisor).astype(dtype), parts),
+        cell_table=_cells(session, request, query, session.work(grouping, cancel, None), rows, sums),
         group_table=Table({}),
         sample_table=Table({}),
         signature=request.name,
@@ -89,6 +84,17 @@ def by_faiss(
         unsigned_atlas=not any(study.signed for study in snapshot.studies),
         negative_weights=request.has_negative,
     )
+
+
+def _cells(
+    session: Session, request: Question, query: Query, work: Work, rows: Ints, sums: npt.NDArray[Any]
+) -> Table:
+    """The cells of the rows, whose weighted sums are ``sums``."""
+    parts = None
+    if isinstance(request, SearchRequest) and request.has_negative:
+        parts = score_parts(work, query, session.genes.get(query.gene_ids), session.value_bits, rows)
+    scores = (sums / query.divisor).astype(score_dtype(session.value_bits))
+    return cell_table(session.snapshot, *places(session.snapshot, rows), scores, parts)
 
 
 def with_groups(found: SearchResult, whole: SearchResult) -> SearchResult:
@@ -107,7 +113,6 @@ def passing_cells(snapshot: Snapshot, grouping: Grouping) -> npt.NDArray[np.bool
     """Which cells pass, bool (n_cells,); None: all."""
     if grouping.n_cells == snapshot.n_cells:
         return None
-    slot_block = np.repeat(np.arange(len(snapshot.table)), np.diff(grouping.slot_starts))
     passing = np.zeros(snapshot.n_cells, np.bool_)
-    passing[np.repeat(snapshot.block_starts[slot_block], grouping.slot_cells) + grouping.order] = True
+    passing[grouping.rows(snapshot)] = True
     return passing

@@ -110,8 +110,7 @@ def group_columns(counts: Ints, figures: Floats, quantiles: Floats | None = None
 
 def group_quantiles(snapshot: Snapshot, grouping: Grouping, scores: npt.NDArray[Any]) -> Floats:
     """Median and 90th percentile of the scores of every group, float64 (n_groups, 2)."""
-    slot_block = np.repeat(np.arange(len(snapshot.table)), np.diff(grouping.slot_starts))
-    rows = np.repeat(snapshot.block_starts[slot_block], grouping.slot_cells) + grouping.order
+    rows = grouping.rows(snapshot)
     group = np.repeat(grouping.unit_group[grouping.slot_unit], grouping.slot_cells)
     by_group = scores[rows[np.argsort(group, kind="stable")]].astype(np.float64)
     counts = np.bincount(group, minlength=grouping.n_groups)

@@ -55,6 +55,13 @@ class Grouping:
         """Cells that pass the filter."""
         return len(self.order)
 
+    def rows(self, snapshot: Snapshot) -> Ints:
+        """Rows of the snapshot of the cells that pass, int64 (n_cells,), in the order of ``order``."""
+        slot_block = np.repeat(np.arange(len(snapshot.table)), np.diff(self.slot_starts))
+        rows: Ints = np.repeat(snapshot.block_starts[slot_block], self.slot_cells)
+        rows += self.order
+        return rows
+
     @property
     def size_bytes(self) -> int:
         """Bytes held, nearly all of them for cells."""
