@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,20 @@ def faiss_module() -> Any:
             "faiss", "faiss is not installed here", "pip install 'insignia[faiss]'"
         ) from error
     return faiss
+
+
+@contextmanager
+def one_thread(faiss: Any) -> Iterator[None]:
+    """FAISS keeps to the calling thread: searches already come on several.
+
+    The number is OpenMP's, which torch and others of the process share on this thread: it is put back.
+    """
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def lists_for(n_cells: int) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from insignia_index.dense.codec import Codec
-from insignia_index.dense.index import faiss_module, flat_index, probes, read_index
+from insignia_index.dense.index import faiss_module, flat_index, one_thread, probes, read_index
 from insignia_index.kernels.rows import inner_products
 
 Ints = npt.NDArray[np.int64]
@@ -80,8 +80,6 @@ class Projected:
         ``projection`` float32 (n_dimensions,), as `Codec.project` gives it; ``passing`` bool (n_cells of the
         snapshot,), of which ``n_passing`` projected cells pass.
         """
-        faiss = self._faiss
-        faiss.omp_set_num_threads(1)  # of this thread: searches already come on several
         query = np.ascontiguousarray(projection[None] / np.float32(self.codec.scale))
         n_passing = self.n_cells if n_passing is None else n_passing
         if n_passing == 0 or n == 0:
@@ -91,14 +89,16 @@ class Projected:
         # without lists a range search of FAISS decodes cell by cell: 13 ms where the best n take 0.2
         bound = self._bound(query[0], n, passing, n_passing) if self.n_lists else None
         if bound is not None:
-            _, scores, found = self._index.range_search(query, bound, params=parameters)
+            with one_thread(self._faiss):
+                _, scores, found = self._index.range_search(query, bound, params=parameters)
             rows, scores = self.passing(found, scores, passing)
             if len(rows) > 2 * n:
                 best = np.argpartition(-scores, n)[:n]
                 rows, scores = rows[best], scores[best]
             if len(rows) * _NEAR >= min(n, n_passing):
                 return rows, scores
-        scores, found = self._index.search(query, min(n, n_passing), params=parameters)
+        with one_thread(self._faiss):
+            scores, found = self._index.search(query, min(n, n_passing), params=parameters)
         del bits  # the selector looks at it
         return self.passing(found[0], scores[0], passing)
 
@@ -171,7 +171,6 @@ class Panel:
     def best(self, weights: npt.NDArray[np.float64], n: int, passing: Passing | None = None) -> Ints:
         """Rows of the ``n`` best cells that pass and of all that tie with the last; ``weights`` by gene."""
         faiss = self._faiss
-        faiss.omp_set_num_threads(1)
         query = np.zeros((1, len(self.genes)), np.float32)
         known = self.genes < len(weights)
         query[0, known] = weights[self.genes[known]]
@@ -184,13 +183,14 @@ class Panel:
         if here is not None:
             bits = np.packbits(here, bitorder="little")
             selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
-        scores, _ = self._index.search(query, n, params=faiss.SearchParameters(sel=selector))
+        parameters = faiss.SearchParameters(sel=selector)
+        with one_thread(faiss):
+            scores, _ = self._index.search(query, n, params=parameters)
         # FAISS breaks ties and rounds as it likes: take all that could be among the best
         last = float(scores[0, -1])
         slack = 1e-5 * max(abs(float(scores[0, 0])), abs(last)) + np.finfo(np.float32).tiny
-        _, _, found = self._index.range_search(
-            query, last - slack, params=faiss.SearchParameters(sel=selector)
-        )
+        with one_thread(faiss):
+            _, _, found = self._index.range_search(query, last - slack, params=parameters)
         del bits
         if here is not None:
             found = found[here[found]]

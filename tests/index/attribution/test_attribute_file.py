@@ -142,8 +142,11 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(
     assert report.n_resumed == min(30, 7 * done)
     attribute_file(cells, model, tmp_path / "whole.h5ad")
     found, whole = (anndata.read_h5ad(path) for path in (out, tmp_path / "whole.h5ad"))
-    np.testing.assert_array_equal(found.X.toarray(), whole.X.toarray())
-    assert found.uns["attribution"]["checks"] == whole.uns["attribution"]["checks"]
+    # what each of two processes made: torch adds up in another order with another number of threads
+    np.testing.assert_allclose(found.X.toarray(), whole.X.toarray(), rtol=1e-4)
+    checks = [made.uns["attribution"]["checks"] for made in (found, whole)]
+    assert checks[0] == pytest.approx(checks[1], rel=1e-2, abs=1e-6)
+    assert checks[0]["n_cells_checked"] == checks[1]["n_cells_checked"]
 
 
 def test_what_was_made_with_another_recipe_is_not_gone_on_with(

@@ -1,5 +1,6 @@
 """Candidates and panels, under any filter."""
 
+import os
 from pathlib import Path
 
 import faiss
@@ -83,6 +84,24 @@ def test_nothing_is_asked_for_or_passes(tmp_path: Path) -> None:
     query = np.ones(D, np.float32)
     assert len(index.candidates(query, 0)[0]) == 0
     assert len(index.candidates(query, 5, np.zeros(300, bool), 0)[0]) == 0
+
+
+def test_a_search_leaves_the_threads_of_its_caller_alone(tmp_path: Path) -> None:
+    """The number is one for all that use OpenMP on a thread: torch would go on with a single one."""
+    flat, _ = projected(tmp_path, [300], 0)
+    listed, _ = projected(tmp_path, [300], 4)
+    vectors = faiss.IndexFlatIP(D)
+    vectors.add(np.ones((300, D), np.float32))
+    faiss.write_index(vectors, str(tmp_path / "panel.index"))
+    panel = Panel(np.arange(D), [Part(tmp_path / "panel.index", 0, 300)])
+    faiss.omp_set_num_threads(3)
+    try:
+        for index in (flat, listed):
+            index.candidates(np.ones(D, np.float32), 50)
+        panel.best(np.ones(D), 5)
+        assert faiss.omp_get_max_threads() == 3
+    finally:
+        faiss.omp_set_num_threads(len(os.sched_getaffinity(0)))
 
 
 @settings(max_examples=60)
