@@ -19,6 +19,7 @@ from insignia_index.dense.resident import Panel, Part, Passing, Projected
 from insignia_index.dense.rows import Rows
 from insignia_index.kernels.rows import ROW_COLUMNS, add_heads, score_narrow, score_wide
 from insignia_index.snapshot import Snapshot
+from insignia_model.errors import AtlasCorrupt
 
 Ints = npt.NDArray[np.int64]
 
@@ -56,6 +57,7 @@ class Dense:
         self._directory = directory or folder(snapshot.atlas, record.version)
         self._loading = threading.Lock()
         self._loaded: _Loaded | None = None
+        self._damage: AtlasCorrupt | None = None
         self._device = device
 
     @property
@@ -81,8 +83,14 @@ class Dense:
     def load(self) -> _Loaded:
         """Indexes and rows; raises `AtlasCorrupt` and `EngineUnavailable`."""
         with self._loading:
+            if self._damage is not None:  # remembered: to read and check all files takes long
+                raise self._damage.with_traceback(None)
             if self._loaded is None:
-                loaded = _Loaded(self._snapshot, self.record, self._studies, self._directory)
+                try:
+                    loaded = _Loaded(self._snapshot, self.record, self._studies, self._directory)
+                except AtlasCorrupt as error:
+                    self._damage = error
+                    raise
                 if self._device is not None and loaded.projected is not None:
                     backend = gpu_backend(self._device)
                     if backend is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from insignia_index.search.grouping import Grouping
-from insignia_model.errors import EngineUnavailable
+from insignia_model.errors import AtlasCorrupt, EngineUnavailable
 from insignia_model.request import SearchRequest
 from insignia_model.similar import SimilarRequest
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: A question that ends in scores of all cells.
 Question: TypeAlias = SearchRequest | SimilarRequest
+
+log = logging.getLogger(__name__)
 
 SPARSE, FAISS = "sparse", "faiss"
 #: Candidates at least, for each cell that is asked for.
@@ -42,7 +45,8 @@ def choose_engine(session: Session, request: Question, grouping: Grouping) -> Ch
     """The engine that is to answer; raises `EngineUnavailable` if FAISS is asked for and cannot.
 
     "auto" is FAISS where nobody wants groups, the measured recall reaches the target and the measured time is
-    the shorter; what needs the scores of all cells is answered by them.
+    the shorter; what needs the scores of all cells is answered by them, and so is all else while the files of
+    FAISS are damaged.
     """
     wanted = _wants_groups(request)
     if request.engine == SPARSE or (request.engine == "auto" and (wanted or request.groups is not False)):
@@ -56,6 +60,11 @@ def choose_engine(session: Session, request: Question, grouping: Grouping) -> Ch
     except EngineUnavailable:
         if request.engine == FAISS:
             raise
+        return _EXACT
+    except AtlasCorrupt as error:  # or replaced by `retrain` since this revision was opened
+        if request.engine == FAISS:
+            raise
+        log.warning("answered exactly: %s", error)
         return _EXACT
     return choice or _EXACT
 

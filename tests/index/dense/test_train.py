@@ -1,5 +1,6 @@
 """Making, keeping, replacing and losing the FAISS files of an atlas."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ from insignia_client.cli.main import insignia
 from insignia_index import Atlas, InputFile, build_atlas
 from insignia_index.build.build import remove_studies
 from insignia_index.dense import train
+from insignia_index.dense.record import CurvePoint
 from insignia_index.verify import verify_atlas
 from insignia_model.errors import AtlasCorrupt, EngineUnavailable, InvalidArgument
 
@@ -127,7 +129,9 @@ def test_a_panel_gets_company_that_needs_a_codec(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["codec.npz", "A@1.index", "A@1.rows"])
 @pytest.mark.parametrize("how", ["flip", "cut", "gone"])
-def test_damage_is_noticed_and_the_exact_engine_goes_on(tmp_path: Path, name: str, how: str) -> None:
+def test_damage_is_noticed_and_the_exact_engine_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, how: str
+) -> None:
     path = build(tmp_path, MADE, faiss="projected")
     target = path / "faiss/1" / name
     raw = bytearray(target.read_bytes())
@@ -140,6 +144,14 @@ def test_damage_is_noticed_and_the_exact_engine_goes_on(tmp_path: Path, name: st
         with pytest.raises(AtlasCorrupt, match="insignia retrain"):
             atlas.search(GENES, engine="faiss")
         assert len(atlas.search(GENES).cells) == 100
+        # auto would take FAISS here
+        dense = atlas._session.dense
+        assert dense is not None
+        curve = [CurvePoint(100, {"100": 1.0}, {"100": 1.0}, 0.1)]
+        dense.record = dataclasses.replace(dense.record, recall={"signature": curve})
+        assert atlas.search(GENES, groups=False).engine == "sparse"
+        assert "answered exactly" in caplog.text
+        assert name in caplog.text
     with pytest.raises(AtlasCorrupt, match=re.escape(name)):
         verify_atlas(path)
     train.retrain(path)
