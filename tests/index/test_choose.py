@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from insignia_index.kernels.collect import choose, collect_double, collect_single, sampled_bound
+from insignia_index.kernels.collect import choose, collect, sampled_bound
+from insignia_index.kernels.compare import LANES
 
 from .oracle import best
 
 DTYPES = [np.float32, np.float64]
-COLLECT = {np.float32: collect_single, np.float64: collect_double}
 
 
 def starts(sizes: list[int]) -> np.ndarray:
@@ -173,8 +173,9 @@ def test_collected_are_the_rows_of_the_blocks_at_or_above_the_bound(dtype: type,
     scores, block_starts, visited = data.draw(blocks(dtype))
     rows = rows_of(block_starts, visited)
     for bound in (-np.inf, -2.0, 0.0, 0.25, 1.0, np.inf):
-        found, values = np.empty(len(scores), np.int64), np.empty(len(scores), dtype)
-        n = COLLECT[dtype](scores, visited, block_starts, dtype(bound), found, values)
+        room = len(scores) + LANES
+        found, values = np.empty(room, np.int64), np.empty(room, dtype)
+        n = collect(scores, visited, block_starts, dtype(bound), found, values)
         wanted = rows[scores[rows] >= bound]
         assert found[:n].tolist() == wanted.tolist()
         assert values[:n].tobytes() == scores[wanted].tobytes()

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from insignia_index.kernels.slots import slot_statistics, sort_by_slot
+from insignia_index.kernels.moments import moments
+from insignia_index.kernels.slots import sort_by_slot
 
 
 def starts(sizes: np.ndarray) -> np.ndarray:
@@ -63,7 +64,7 @@ def test_statistics_of_a_slot_are_those_of_its_cells_alone(dtype: type, n_cells:
         order = rng.permutation(40).astype(np.uint16)
         scores[order[:3]] = scores[order[3 + n_cells :]] = np.nan  # of other slots
         chosen = scores[order[3 : 3 + n_cells]].astype(np.float64)
-        total, squares, maximum = slot_statistics(scores, order, 3, 3 + n_cells)
+        total, squares, maximum = moments(scores, order, 3, 3 + n_cells)
         assert total == pytest.approx(chosen.sum(), rel=1e-13, abs=1e-13 * scale)
         assert squares == pytest.approx((chosen**2).sum(), rel=1e-13)
         assert maximum == max(chosen, default=-np.inf)
@@ -75,16 +76,16 @@ def test_the_maximum_is_found_at_every_place(n_cells: int) -> None:
     for place in range(n_cells):
         scores = np.full(n_cells, -5.0, np.float32)
         scores[place] = -1.0
-        assert slot_statistics(scores, order, 0, n_cells)[2] == -1.0
+        assert moments(scores, order, 0, n_cells)[2] == -1.0
 
 
 def test_sums_of_single_scores_are_taken_in_double_precision() -> None:
     scores = np.tile(np.float32([1e8, 1.0, -1e8, 1.0]), 25)
-    total, squares, _ = slot_statistics(scores, np.arange(100, dtype=np.uint16), 0, 100)
+    total, squares, _ = moments(scores, np.arange(100, dtype=np.uint16), 0, 100)
     assert total == 50.0
     assert squares == pytest.approx((scores.astype(np.float64) ** 2).sum(), rel=1e-15)
 
 
 def test_a_slot_without_cells_has_no_maximum() -> None:
     scores, order = np.ones(4, np.float32), np.arange(4, dtype=np.uint16)
-    assert slot_statistics(scores, order, 2, 2) == (0.0, 0.0, -np.inf)
+    assert moments(scores, order, 2, 2) == (0.0, 0.0, -np.inf)

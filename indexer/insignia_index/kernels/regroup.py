@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from insignia_index.kernels.moments import moments
 from insignia_index.kernels.score import MAXIMUM, SUM, SUM_OF_SQUARES
-from insignia_index.kernels.slots import slot_statistics
 
 
 @njit(nogil=True, cache=True)
@@ -23,7 +23,7 @@ def slot_totals(
         of_block = scores[first : block_starts[block + 1]]
         for slot in range(slot_starts[block], slot_starts[block + 1]):
             start, stop = order_starts[slot], order_starts[slot + 1]
-            total, squares, largest = slot_statistics(of_block, order, start, stop)
+            total, squares, largest = moments(of_block, order, start, stop)
             statistics[slot, SUM] = total
             statistics[slot, SUM_OF_SQUARES] = squares
             statistics[slot, MAXIMUM] = largest

@@ -23,7 +23,7 @@ from insignia_index.kernels.directory import (
 )
 from insignia_index.kernels.expand import GENES
 from insignia_index.kernels.memory import HAS_EXPAND, fetch_add, prefetch, view
-from insignia_index.kernels.slots import slot_statistics
+from insignia_index.kernels.moments import moments
 
 #: 2**-exponent for each exponent + 128 of a directory entry.
 SCALES = 2.0 ** -(np.arange(256.0) - 128)
@@ -103,7 +103,7 @@ def finish_block(sums, divisor, order, order_starts, scores, statistics):
         for i in range(order_starts[0], order_starts[-1]):
             scores[order[i]] = sums[order[i]] / divisor
     for slot in range(len(statistics)):
-        total, squares, maximum = slot_statistics(scores, order, order_starts[slot], order_starts[slot + 1])
+        total, squares, maximum = moments(scores, order, order_starts[slot], order_starts[slot + 1])
         statistics[slot, SUM], statistics[slot, SUM_OF_SQUARES] = total, squares
         statistics[slot, MAXIMUM] = maximum
 

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from insignia_index.kernels.collect import choose, collect_double, collect_single, sampled_bound
+from insignia_index.kernels.collect import choose, collect, sampled_bound
+from insignia_index.kernels.compare import LANES
 from insignia_index.kernels.score import SUM, SUM_OF_SQUARES
 from insignia_index.search.scoring import Work
+from insignia_index.search.tasks import TASK_CELLS
 from insignia_model.hits import HitRule
 
 _SAMPLE = 4096
@@ -87,12 +89,13 @@ def _cells_needed(rule: HitRule, n_cells: int) -> int:
 
 
 class _Room:
-    """Borrowed arrays for candidates: rows int64 and values, for every cell of the snapshot."""
+    """Borrowed arrays for candidates: rows int64 and values, for every cell, and what a task overwrites."""
 
     def __init__(self, work: Work, scores: npt.NDArray[Any]) -> None:
         self._buffers = work.buffers
-        self.rows = work.buffers.take("rows", len(scores), np.int64)
-        self.values = work.buffers.take("values", len(scores), scores.dtype)
+        n = len(scores) + LANES * (2 + len(scores) // TASK_CELLS)
+        self.rows = work.buffers.take("rows", n, np.int64)
+        self.values = work.buffers.take("values", n, scores.dtype)
 
     def give_back(self) -> None:
         """Hand the arrays back."""
@@ -131,18 +134,17 @@ def _collect(
 ) -> tuple[Rows, npt.NDArray[Any]]:
     starts = work.snapshot.block_starts
     typed_bound = scores.dtype.type(bound)
-    collect_rows = collect_single if scores.dtype == np.float32 else collect_double
     tasks = work.tasks
     found: list[slice] = [slice(0)] * len(tasks)
 
-    def collect(i: int) -> None:
+    def run(i: int) -> None:
         # each task at its own place: no copies, unless there are several to put together
-        first = int(starts[tasks[i][0]])
+        first = int(starts[tasks[i][0]]) + LANES * i
         rows, values = room.rows[first:], room.values[first:]
-        n = collect_rows(scores, tasks[i], starts, typed_bound, rows, values)
+        n = collect(scores, tasks[i], starts, typed_bound, rows, values)
         found[i] = slice(first, first + n)
 
-    work.run(collect, len(tasks))
+    work.run(run, len(tasks))
     if len(found) == 1:
         return room.rows[found[0]], room.values[found[0]]
     return np.concatenate([room.rows[f] for f in found]), np.concatenate([room.values[f] for f in found])

@@ -1,0 +1,164 @@
+"""Sum, sum of squares and maximum of chosen scores, sixteen at a time.
+
+Chain j adds the scores j, j + 16, j + 32, ... of the sequence; then chain j takes in chain j + 8, and so on
+by halves. The order of summation is that of the sequence and nothing else, so that a GPU, which adds in the
+same chains (`gpu/kernels/select.cu`), and a processor without vectors come to the same bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from insignia_index.kernels.memory import HAS_GATHER
+
+#: Sums of a slot that are added side by side.
+CHAINS = 16
+
+_I1, _I16, _I32, _I64 = (ir.IntType(n) for n in (1, 16, 32, 64))
+_DOUBLE = ir.DoubleType()
+_HALF_CHAINS = ir.VectorType(_DOUBLE, CHAINS // 2)
+
+
+def _lanes(kind: Any, values: list[Any]) -> Any:
+    return ir.Constant(ir.VectorType(kind, len(values)), values)
+
+
+def _part(builder: Any, vector: Any, first: int, n: int) -> Any:
+    """Lanes [first, first + n) of a vector."""
+    return builder.shuffle_vector(vector, vector, _lanes(_I32, list(range(first, first + n))))
+
+
+def _gather(builder: Any, element: Any, base: Any, ids: Any, mask: Any) -> tuple[Any, Any]:
+    """Scores ``ids`` <16 x i32> from address ``base`` on, as two <8 x double>; 0 where the mask says no."""
+    pointer, module = ir.IntType(8).as_pointer(), builder.module
+    base = builder.inttoptr(base, pointer)
+    if element == ir.FloatType():
+        name, n, scale = "llvm.x86.avx512.mask.gather.dps.512", CHAINS, 4
+    else:
+        name, n, scale = "llvm.x86.avx512.mask.gather.dpd.512", CHAINS // 2, 8
+    vector, bits = ir.VectorType(element, n), ir.VectorType(_I1, n)
+    kind = ir.FunctionType(vector, [vector, pointer, ir.VectorType(_I32, n), bits, _I32])
+    function = module.globals.get(name) or ir.Function(module, kind, name)
+
+    def some(first: int) -> Any:
+        nothing = ir.Constant(vector, None)
+        its_ids, its_mask = _part(builder, ids, first, n), _part(builder, mask, first, n)
+        return builder.call(function, [nothing, base, its_ids, its_mask, _I32(scale)])
+
+    if n < CHAINS:
+        return some(0), some(n)
+    scores, half = some(0), CHAINS // 2
+    low, high = (_part(builder, scores, first, half) for first in (0, half))
+    return builder.fpext(low, _HALF_CHAINS), builder.fpext(high, _HALF_CHAINS)
+
+
+def _add(builder: Any, state: list[Any], low: Any, high: Any, mask: Any) -> None:
+    """Take sixteen scores in; those that the mask leaves out are 0, which only the maxima need to know."""
+    for half, scores in enumerate((low, high)):
+        sums, squares, maxima = state[3 * half : 3 * half + 3]
+        builder.store(builder.fadd(builder.load(sums), scores), sums)
+        builder.store(builder.fadd(builder.load(squares), builder.fmul(scores, scores)), squares)
+        before = builder.load(maxima)
+        is_larger = builder.fcmp_ordered(">", scores, before)
+        if mask is not None:
+            is_larger = builder.and_(is_larger, _part(builder, mask, 8 * half, 8))
+        builder.store(builder.select(is_larger, scores, before), maxima)
+
+
+def _fold(builder: Any, low: Any, high: Any, combine: Any) -> Any:
+    """Chain j with chain j + 8, then j + 4, j + 2, j + 1: a scalar."""
+    vector = combine(low, high)
+    while vector.type.count > 1:
+        half = vector.type.count // 2
+        vector = combine(_part(builder, vector, 0, half), _part(builder, vector, half, half))
+    return builder.extract_element(vector, _I32(0))
+
+
+@intrinsic
+def _moments(typing_context, scores, order, first, stop):
+    element = ir.FloatType() if scores.dtype.bitwidth == 32 else _DOUBLE
+
+    def generate(context, builder, signature, args):
+        base, places = (
+            builder.ptrtoint(context.make_array(kind)(context, builder, value).data, _I64)
+            for kind, value in zip(signature.args[:2], args[:2], strict=True)
+        )
+        lowest = _lanes(_DOUBLE, [float("-inf")] * (CHAINS // 2))
+        initial = [ir.Constant(_HALF_CHAINS, None), ir.Constant(_HALF_CHAINS, None), lowest] * 2
+        state = [cgutils.alloca_once_value(builder, value) for value in initial]
+        everything = _lanes(_I1, [1] * CHAINS)
+        n = builder.sub(args[3], args[2])
+        places = builder.add(places, builder.shl(args[2], _I64(1)))
+        n_whole = builder.and_(n, _I64(-CHAINS))
+        ids_type, wide = ir.VectorType(_I16, CHAINS), ir.VectorType(_I32, CHAINS)
+        with cgutils.for_range_slice(builder, _I64(0), n_whole, _I64(CHAINS), intp=_I64) as (i, _):
+            at = builder.inttoptr(builder.add(places, builder.shl(i, _I64(1))), ids_type.as_pointer())
+            ids = builder.zext(builder.load(at, align=2), wide)
+            _add(builder, state, *_gather(builder, element, base, ids, everything), None)
+        n_left = builder.sub(n, n_whole)
+        with builder.if_then(builder.icmp_signed(">", n_left, _I64(0))):
+            # the last ids one by one: what lies behind them may be nobody's memory
+            rest = cgutils.alloca_once_value(builder, ir.Constant(ids_type, None))
+            with cgutils.for_range(builder, n_left, intp=_I64) as loop:
+                offset = builder.shl(builder.add(n_whole, loop.index), _I64(1))
+                source = builder.inttoptr(builder.add(places, offset), _I16.as_pointer())
+                target = builder.bitcast(rest, _I16.as_pointer())
+                builder.store(builder.load(source), builder.gep(target, [loop.index]))
+            left = builder.insert_element(
+                ir.Constant(wide, ir.Undefined), builder.trunc(n_left, _I32), _I32(0)
+            )
+            left = builder.shuffle_vector(left, left, ir.Constant(wide, None))
+            mask = builder.icmp_signed(">", left, _lanes(_I32, list(range(CHAINS))))
+            ids = builder.zext(builder.load(rest), wide)
+            _add(builder, state, *_gather(builder, element, base, ids, mask), mask)
+        halves = [builder.load(part) for part in state]
+
+        def larger(a, b):
+            return builder.select(builder.fcmp_ordered(">", b, a), b, a)
+
+        found = [
+            _fold(builder, halves[i], halves[3 + i], combine)
+            for i, combine in enumerate((builder.fadd, builder.fadd, larger))
+        ]
+        return context.make_tuple(builder, signature.return_type, found)
+
+    return types.UniTuple(types.float64, 3)(scores, order, first, stop), generate
+
+
+@njit(nogil=True)
+def moments_by_loop(scores, order, first, stop):
+    """As `moments`, one score after the other: for processors without gather."""
+    sums, squares, maxima = np.zeros(CHAINS), np.zeros(CHAINS), np.full(CHAINS, -np.inf)
+    for i in range(first, stop):
+        score, j = np.float64(scores[order[i]]), (i - first) % CHAINS
+        sums[j] += score
+        squares[j] += score * score
+        maxima[j] = score if score > maxima[j] else maxima[j]
+    width = CHAINS // 2
+    while width:
+        for j in range(width):
+            sums[j] += sums[j + width]
+            squares[j] += squares[j + width]
+            maxima[j] = maxima[j + width] if maxima[j + width] > maxima[j] else maxima[j]
+        width //= 2
+    return sums[0], squares[0], maxima[0]
+
+
+if HAS_GATHER:
+
+    @njit(nogil=True, inline="always")
+    def moments(scores, order, first, stop):
+        """Sum, sum of squares and maximum (float64; 0, 0, -inf of none) of ``scores[order[first:stop]]``.
+
+        ``scores`` float32 or float64, contiguous, no NaN among the chosen; ``order`` uint16.
+        """
+        return _moments(scores, order, first, stop)
+
+else:
+    moments = moments_by_loop
