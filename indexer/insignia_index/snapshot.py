@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from insignia_index.catalog.catalog import SHARDS, open_catalog, read_gene_table
 from insignia_index.catalog.columns import CellIds, decode_column
-from insignia_index.catalog.field_index import CellIdIndex, FieldIndex, index_field
+from insignia_index.catalog.field_index import CellIdIndex, FieldIndex, index_fields
 from insignia_index.catalog.records import VALUE_BITS, StudyRecord
 from insignia_index.catalog.store import Store
 from insignia_index.format.files import bytes_digest
@@ -45,7 +45,7 @@ class Snapshot:
         self.n_cells = int(self.study_starts[-1])
         self._build_table()
         self._columns: dict[tuple[int, str], Column | None] = {}
-        self._indexes: dict[str, FieldIndex] = {}
+        self._field_indexes: list[FieldIndex] | None = None
         self._cell_ids = CellIdIndex(len(self.studies))
         self._checking = threading.Lock()
         self._checked = np.zeros(len(self.genes), np.bool_)
@@ -147,11 +147,16 @@ class Snapshot:
         counts: npt.NDArray[np.int64] = sets[:, gene_ids].sum(axis=1, dtype=np.int64)[which]
         return counts
 
-    def field_index(self, field: str) -> FieldIndex:
-        """A field over all studies."""
-        if field not in self._indexes:
-            self._indexes[field] = index_field([self.column(s, field) for s in range(len(self.studies))])
-        return self._indexes[field]
+    def cell_fields(self, study: npt.NDArray[np.int64], row: npt.NDArray[np.int64]) -> dict[str, Column]:
+        """Every field of the cells (study[i], row[i]), int64 (n,), in order."""
+        if self._field_indexes is None:
+            of_studies = range(len(self.studies))
+            columns = {field: [self.column(s, field) for s in of_studies] for field in self.fields}
+            self._field_indexes = index_fields(columns)
+        found: dict[str, Column] = {}
+        for index in self._field_indexes:
+            found |= index.take(study, row)
+        return {field: found[field] for field in self.fields}
 
     def column(self, study: int, field: str) -> Column | None:
         """One study's column of a field, None if the study lacks it."""
@@ -251,6 +256,6 @@ class Snapshot:
     def close(self) -> None:
         """Let go of the catalog's view, as happens when nobody refers to the snapshot any more."""
         self._columns.clear()
-        self._indexes.clear()
+        self._field_indexes = None
         self._cell_ids = CellIdIndex(len(self.studies))
         self._release()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insignia_index.catalog.columns import CellIds
-from insignia_index.catalog.field_index import CellIdIndex, index_field
+from insignia_index.catalog.field_index import CellIdIndex, index_fields
 from insignia_model.table import Column
 
 Columns = list[Column | None]
@@ -100,6 +100,20 @@ def places(rng: np.random.Generator, n_studies: int, n: int) -> tuple[np.ndarray
     return rng.integers(0, n_studies, n), row
 
 
+def taken(made: Columns, study: np.ndarray, row: np.ndarray) -> Column:
+    """The column of one of several fields that are asked for together; the others are checked."""
+    rng = np.random.default_rng(len(made))
+    few = [category(rng, "int8", 3) if s % 2 else None for s in range(len(made))]
+    many = [category(rng, "int16", 900) for _ in made]
+    found: dict[str, Column] = {}
+    for index in index_fields({"few": few, "made": made, "many": many}):
+        found |= index.take(study, row)
+    if len(row) == 0 or row.max() < N_CELLS:
+        for field, columns in (("few", few), ("many", many)):
+            assert values(found[field]) == one_by_one(columns, study, row)
+    return found["made"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=15)
 @given(seed=st.integers(0, 2**32), n=st.sampled_from([0, 1, 3, 50, 600]))
@@ -107,7 +121,7 @@ def test_cells_of_many_studies_have_the_values_of_their_study(kind: str, seed: i
     rng = np.random.default_rng(seed)
     made = columns(kind, rng)
     study, row = places(rng, len(made), n)
-    found = index_field(made).take(study, row)
+    found = taken(made, study, row)
     assert len(found) == n
     assert values(found) == one_by_one(made, study, row)
     if n >= 50:  # fewer may all be of studies that lack the field
@@ -120,7 +134,7 @@ def test_a_dictionary_holds_no_more_names_than_cells_and_none_twice(n: int) -> N
     rng = np.random.default_rng(n)
     made = columns("category", rng)
     study, row = places(rng, len(made), n)
-    found = index_field(made).take(study, row)
+    found = taken(made, study, row)
     assert len(found.dictionary) == len({*found.dictionary}) <= n
     assert {*found.dictionary} == {*one_by_one(made, study, row)} - {None}
 
@@ -130,14 +144,14 @@ def test_a_name_has_one_code_whatever_its_code_in_its_study() -> None:
         Column("category", np.array([1, 0], np.int8), ["x", "y"]),
         Column("category", np.array([0, 1], np.int32), ["y", "z"]),
     ]
-    found = index_field(made).take(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]))
+    found = taken(made, np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]))
     assert found.to_list() == ["y", "x", "y", "z"]
     assert found.values[0] == found.values[2]
 
 
 def test_a_float32_keeps_its_shortest_text_where_all_studies_have_float32() -> None:
     made: Columns = [Column("number", np.float32([0.1, np.nan])), None]
-    assert index_field(made).take(np.array([0, 0, 1]), np.array([0, 1, 1])).to_list() == [0.1, None, None]
+    assert taken(made, np.array([0, 0, 1]), np.array([0, 1, 1])).to_list() == [0.1, None, None]
 
 
 def test_a_field_of_several_kinds_becomes_text() -> None:
@@ -149,21 +163,21 @@ def test_a_field_of_several_kinds_becomes_text() -> None:
         None,
     ]
     study, row = np.repeat(np.arange(5), 2), np.tile([0, 1], 5)
-    found = index_field(made).take(study, row)
+    found = taken(made, study, row)
     assert found.kind == "category"
     assert found.to_list() == ["lung", None, "0.1", None, "7", None, "True", None, None, None]
 
 
 def test_integers_beside_numbers_become_numbers() -> None:
     made: Columns = [Column("integer", np.array([7, 8])), Column("number", np.array([0.5, np.nan]))]
-    found = index_field(made).take(np.array([0, 1, 1, 0]), np.array([1, 0, 1, 0]))
+    found = taken(made, np.array([0, 1, 1, 0]), np.array([1, 0, 1, 0]))
     assert (found.kind, found.to_list()) == ("number", [8.0, 0.5, None, 7.0])
 
 
 @pytest.mark.parametrize("made", [[], [None, None]])
 def test_a_field_that_every_study_lacks_is_missing(made: Columns) -> None:
     study = np.arange(len(made))
-    assert index_field(made).take(study, study).to_list() == [None] * len(made)
+    assert taken(made, study, study).to_list() == [None] * len(made)
 
 
 class Loading:

@@ -1,15 +1,15 @@
-"""A metadata field over all studies, and the cell ids: where each study keeps what a search will ask for."""
+"""Metadata fields over all studies, and the cell ids: where each study keeps what a search will ask for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from insignia_index.catalog.columns import CellIds
-from insignia_index.kernels.gather import gather_codes, gather_items, gather_text, renumber_codes
+from insignia_index.kernels.gather import gather_categories, gather_items, gather_text
 from insignia_model.table import Column
 
 Ints = npt.NDArray[np.int64]
@@ -17,60 +17,82 @@ Load: TypeAlias = Callable[[int], CellIds]
 
 
 class FieldIndex(Protocol):
-    """A field of single cells."""
+    """Fields of single cells."""
 
-    def take(self, study: Ints, row: Ints) -> Column:
-        """Column of the cells (study[i], row[i]), int64 (n,)."""
+    def take(self, study: Ints, row: Ints) -> dict[str, Column]:
+        """Columns of the cells (study[i], row[i]), int64 (n,), by field."""
 
 
-def index_field(columns: Sequence[Column | None]) -> FieldIndex:
-    """Index of the column of every study, None where a study lacks the field."""
-    present = [column for column in columns if column is not None]
-    kinds = {column.kind for column in present}
-    if kinds == {"category"}:
-        return _CategoryIndex(columns)
-    if len(kinds) == 1 and len({column.values.dtype for column in present}) == 1:
-        return _ValueIndex(columns, present[0])
-    return _MixedIndex(columns)
+def index_fields(columns: Mapping[str, Sequence[Column | None]]) -> list[FieldIndex]:
+    """Indexes of fields: of each the column of every study, None where a study lacks it.
+
+    Categories are found together: most fields are categories, and a call costs more than to read a field.
+    """
+    categories: dict[str, Sequence[Column | None]] = {}
+    found: list[FieldIndex] = []
+    for field, of_studies in columns.items():
+        present = [column for column in of_studies if column is not None]
+        kinds = {column.kind for column in present}
+        if kinds == {"category"}:
+            categories[field] = of_studies
+        elif len(kinds) == 1 and len({column.values.dtype for column in present}) == 1:
+            found.append(_ValueIndex(field, of_studies, present[0]))
+        else:
+            found.append(_MixedIndex(field, of_studies))
+    return [_CategoryIndex(categories), *found] if categories else found
 
 
 class _CategoryIndex:
-    """One dictionary for all studies."""
+    """Fields of names, each with one dictionary for all studies."""
 
-    def __init__(self, columns: Sequence[Column | None]) -> None:
+    def __init__(self, columns: Mapping[str, Sequence[Column | None]]) -> None:
         self._columns = columns  # keeps what the addresses point to
-        self._addresses = _addresses([None if c is None else c.values for c in columns])
-        self._itemsizes = np.array([1 if c is None else c.values.itemsize for c in columns], np.int64)
-        names: dict[str, int] = {}
+        self._names: dict[str, tuple[str, ...]] = {}
         maps: list[int] = []
-        map_starts = []
-        for column in columns:
-            map_starts.append(len(maps))
-            if column is not None:
-                maps += [names.setdefault(name, len(names)) for name in column.dictionary]
-        self._map_starts = np.array(map_starts, np.int64)
-        self._maps = np.array(maps, np.int32)
-        self._names = tuple(names)
+        addresses, itemsizes, map_starts = [], [], []
+        for field, of_studies in columns.items():
+            addresses.append(_addresses([None if c is None else c.values for c in of_studies]))
+            itemsizes.append([1 if c is None else c.values.itemsize for c in of_studies])
+            names: dict[str, int] = {}
+            starts = []
+            for column in of_studies:
+                starts.append(len(maps))
+                if column is not None:
+                    maps += [names.setdefault(name, len(names)) for name in column.dictionary]
+            map_starts.append(starts)
+            self._names[field] = tuple(names)
+        self._where = (
+            np.array(addresses, np.int64),
+            np.array(itemsizes, np.int64),
+            np.array(map_starts, np.int64),
+            np.array(maps, np.int32),
+            np.array([len(names) for names in self._names.values()], np.int64),
+        )
 
-    def take(self, study: Ints, row: Ints) -> Column:
-        codes = gather_codes(self._addresses, self._itemsizes, self._map_starts, self._maps, study, row)
-        if len(self._names) <= len(codes):
-            return Column("category", codes, self._names)
-        used, codes = renumber_codes(codes)
-        return Column("category", codes, tuple([self._names[code] for code in used.tolist()]))
+    def take(self, study: Ints, row: Ints) -> dict[str, Column]:
+        codes, n_used, used = gather_categories(*self._where, study, row)
+        found = {}
+        for i, ((field, names), n) in enumerate(zip(self._names.items(), n_used.tolist(), strict=True)):
+            if n >= 0:
+                names = tuple([names[code] for code in used[i, :n].tolist()])
+            found[field] = Column("category", codes[i], names)
+        return found
 
 
 class _ValueIndex:
     """Numbers, integers or bools of one dtype."""
 
-    def __init__(self, columns: Sequence[Column | None], example: Column) -> None:
-        self._columns = columns
+    def __init__(self, field: str, columns: Sequence[Column | None], example: Column) -> None:
+        self._field, self._columns = field, columns
         self._kind, self._dtype = example.kind, example.values.dtype
         self._addresses = _addresses([None if c is None else c.values for c in columns])
         self._mask_addresses = _addresses([None if c is None else c.missing for c in columns])
         self._lacks_field = self._addresses == 0
 
-    def take(self, study: Ints, row: Ints) -> Column:
+    def take(self, study: Ints, row: Ints) -> dict[str, Column]:
+        return {self._field: self._taken(study, row)}
+
+    def _taken(self, study: Ints, row: Ints) -> Column:
         is_number = self._kind == "number"
         values = np.full(len(row), np.nan if is_number else 0, self._dtype)
         self._gather(self._addresses, study, row, values)
@@ -88,10 +110,13 @@ class _ValueIndex:
 class _MixedIndex:
     """A field that is a number in one study and something else in another: value by value."""
 
-    def __init__(self, columns: Sequence[Column | None]) -> None:
-        self._columns = columns
+    def __init__(self, field: str, columns: Sequence[Column | None]) -> None:
+        self._field, self._columns = field, columns
 
-    def take(self, study: Ints, row: Ints) -> Column:
+    def take(self, study: Ints, row: Ints) -> dict[str, Column]:
+        return {self._field: self._taken(study, row)}
+
+    def _taken(self, study: Ints, row: Ints) -> Column:
         pairs = zip(study.tolist(), row.tolist(), strict=True)
         cells = [(self._columns[s], r) for s, r in pairs]
         columns = [column for column, _ in cells if column is not None]

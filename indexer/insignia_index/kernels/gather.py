@@ -12,39 +12,54 @@ from numba import njit
 from insignia_index.kernels.memory import view
 
 
-@njit(cache=True)
-def gather_codes(addresses, itemsizes, map_starts, maps, study, row):
-    """Codes of cells (study[i], row[i]), int32 (n,), -1 where missing.
-
-    ``addresses`` int64 (n_studies,): where each study keeps its codes of ``itemsizes`` 1, 2 or 4 bytes; 0 if
-    it lacks the field. ``maps[map_starts[s] + code]`` int32: what a study's code means to all studies.
-    """
-    found = np.full(len(row), -1, np.int32)
-    for i in range(len(row)):
-        s = study[i]
-        if addresses[s] == 0:
-            continue
-        address, n = np.uint64(addresses[s]), row[i] + 1
-        if itemsizes[s] == 1:
-            code = np.int64(view(address, n, np.int8)[row[i]])
-        elif itemsizes[s] == 2:
-            code = np.int64(view(address, n, np.int16)[row[i]])
-        else:
-            code = np.int64(view(address, n, np.int32)[row[i]])
-        if code >= 0:
-            found[i] = maps[map_starts[s] + code]
-    return found
+@njit
+def _code(address, itemsize, row):
+    """The code of a row of a study, -1 if the study lacks the field (address 0)."""
+    if address == 0:
+        return -1
+    at, n = np.uint64(address), row + 1
+    if itemsize == 1:
+        return np.int64(view(at, n, np.int8)[row])
+    if itemsize == 2:
+        return np.int64(view(at, n, np.int16)[row])
+    return np.int64(view(at, n, np.int32)[row])
 
 
-@njit(cache=True)
-def renumber_codes(codes):
-    """The codes (>= 0) that occur, ascending, and the codes as places among these (-1 stays)."""
-    used = np.unique(codes[codes >= 0])
-    renumbered = np.full(len(codes), -1, np.int32)
+@njit
+def _renumber(codes, used):
+    """Make codes places among those that occur, ascending (``used``); -1 stays. Returns how many occur."""
+    n_used = 0
+    for code in np.sort(codes):
+        if code >= 0 and (n_used == 0 or used[n_used - 1] != code):
+            used[n_used] = code
+            n_used += 1
     for i in range(len(codes)):
         if codes[i] >= 0:
-            renumbered[i] = np.searchsorted(used, codes[i])
-    return used, renumbered
+            codes[i] = np.searchsorted(used[:n_used], codes[i])
+    return n_used
+
+
+@njit(cache=True)
+def gather_categories(addresses, itemsizes, map_starts, maps, n_names, study, row):
+    """Codes of cells (study[i], row[i]) in several fields, int32 (n_fields, n), -1 where missing.
+
+    ``addresses`` int64 (n_fields, n_studies): where each study keeps its codes of ``itemsizes`` 1, 2 or 4
+    bytes; 0 if it lacks the field. ``maps[map_starts[f, s] + code]`` int32: what a study's code means to all
+    studies. Where a field has more ``n_names`` than there are cells, codes are places among the names that
+    occur. Returns also how many these are (-1: all names), and which, int32 (n_fields, n).
+    """
+    n_fields, n = len(addresses), len(row)
+    codes, used = np.full((n_fields, n), -1, np.int32), np.empty((n_fields, n), np.int32)
+    n_used = np.full(n_fields, -1, np.int64)
+    for f in range(n_fields):
+        for i in range(n):
+            s = study[i]
+            code = _code(addresses[f, s], itemsizes[f, s], row[i])
+            if code >= 0:
+                codes[f, i] = maps[map_starts[f, s] + code]
+        if n_names[f] > n:
+            n_used[f] = _renumber(codes[f], used[f])
+    return codes, n_used, used
 
 
 @njit(cache=True)

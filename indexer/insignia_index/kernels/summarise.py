@@ -74,10 +74,10 @@ def _replicates(unit_group, is_replicate, fractions, counts, found):
             place[unit_group[unit]] += 1
     for group in range(len(starts)):
         n = counts[SAMPLES, group]
-        if n:
-            ordered = by_group[starts[group] : starts[group] + n]
-            if n > 1:
-                ordered = np.sort(ordered)
+        if n == 1:  # most, where samples are the groups: without a view of an array
+            found[SAMPLE_MEAN, group] = found[SAMPLE_MEDIAN, group] = by_group[starts[group]]
+        elif n:
+            ordered = np.sort(by_group[starts[group] : starts[group] + n])
             found[SAMPLE_MEAN, group] = ordered.sum() / n
             found[SAMPLE_MEDIAN, group] = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
 

@@ -24,16 +24,13 @@ def cell_table(
     parts: dict[str, Column] | None = None,
 ) -> Table:
     """study, cell_id, [score, parts,] and every metadata field of the cells (study[i], row[i]), in order."""
-    columns = {
-        "study": snapshot.field_index("study").take(study, row),
-        "cell_id": Column.text(snapshot.cell_names(study, row)),
-    }
+    fields = snapshot.cell_fields(study, row)
+    columns = {"study": fields["study"], "cell_id": Column.text(snapshot.cell_names(study, row))}
     if scores is not None:
         columns["score"] = Column.numbers(scores)
         columns |= parts or {}
-    for field in snapshot.fields:
-        if field not in columns:
-            columns[field] = snapshot.field_index(field).take(study, row)
+    for field, column in fields.items():
+        columns.setdefault(field, column)
     return Table(columns)
 
 

@@ -47,9 +47,9 @@ def resolve(
     ``weights`` go with the names, for the report. ``strict``: raises `InexactGenes` unless all are exact.
     The report does not say yet how many genes each study measured.
     """
-    ids = [snapshot.gene_ids.get(name, -1) for name in names]
-    if -1 not in ids:
-        return GeneReport(dict(zip(names, names, strict=True))), ids
+    found = list(map(snapshot.gene_ids.get, names))
+    if None not in found:
+        return GeneReport(dict(zip(names, names, strict=True))), found  # type: ignore[return-value]
     report = report_of(names, weights, snapshot.resolver)
     if strict:
         check_exact(report)
@@ -82,7 +82,8 @@ def plan_query(snapshot: Snapshot, signature: Signature, aggregate: str, strict:
         repeats = _repeats(signature, report)
         gene_ids[[name in repeats for name in asked]] = -1
     order = gene_ids.argsort()
-    order = order[(gene_ids[order] >= 0) & (weights[order] != 0)]
+    if gene_ids[order[0]] < 0 or not weights.all():
+        order = order[(gene_ids[order] >= 0) & (weights[order] != 0)]
     if not len(order):
         raise NoGeneResolved(tuple(n for n in asked if n not in report.resolved) or signature.genes)
     return query_of(snapshot, gene_ids[order], weights[order], aggregate, report)
@@ -99,18 +100,19 @@ def query_of(
 
     ``report`` is filled with how many genes each study measured.
     """
-    largest, exponent = float(np.abs(weights).max()), 0
+    sizes = np.abs(weights)
+    largest, exponent, divisor = float(sizes.max()), 0, 1.0
     if aggregate == "mean":
         # the largest to between 1/2 and 1: the same mean, and none that float32 cannot hold
         exponent = math.frexp(largest)[1]
-        weights = np.ldexp(weights, -exponent)
+        weights, divisor = np.ldexp(weights, -exponent), float(np.ldexp(sizes, -exponent).sum())
     elif largest > _LARGEST_WEIGHT:
         raise InvalidArgument("aggregate", f"a sum has no weights above {_LARGEST_WEIGHT:g}; use mean")
     measured = snapshot.n_genes_measured(gene_ids)
     return Query(
         gene_ids=gene_ids,
         weights=weights,
-        divisor=float(np.abs(weights).sum()) if aggregate == "mean" else 1.0,
+        divisor=divisor,
         measured=measured,
         report=_with_measured(report, snapshot, measured),
         exponent=exponent,

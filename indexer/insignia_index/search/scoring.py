@@ -24,6 +24,8 @@ from insignia_index.snapshot import Snapshot
 #: Cells times genes that make one more thread worth its waking: some 0.4 ms of scoring. With 20 genes of
 #: 200,000 cells two threads took a tenth longer than one.
 WORTH_A_THREAD = 6_000_000
+#: Cells that one of several threads takes at a time, unless a block has more.
+TURN_CELLS = 8_192
 #: Genes up to which TASK_CELLS cells are scored between two checks for a cancellation.
 _GENES_OF_A_TASK = 1024
 #: An empty bitmap of any block, and a vector's width of values behind it.
@@ -46,10 +48,16 @@ class Work:
     def tasks(self) -> list[npt.NDArray[np.int64]]:
         """The blocks to visit in runs of about TASK_CELLS cells: work that is short, so that few share it."""
         blocks = self.grouping.blocks
+        if self.snapshot.n_cells <= TASK_CELLS and len(blocks):
+            return [blocks]
         return [blocks[a:b] for a, b in split(self.snapshot.block_cells[blocks], TASK_CELLS)]
 
     def run(self, work: Callable[[int], None], n_tasks: int) -> None:
         """Call ``work`` with every number below ``n_tasks``, on this search's threads."""
+        if n_tasks == 1:
+            self.cancel.check()
+            work(0)
+            return
         waiting = deque(range(n_tasks))
 
         def take() -> None:
@@ -78,7 +86,8 @@ def score_all(
     """
     snapshot, grouping = work.snapshot, work.grouping
     statistics = np.zeros((len(grouping.slot_unit), 3), np.float64)
-    statistics[:, MAXIMUM] = -np.inf  # of the slots of blocks that nobody visits
+    if len(grouping.blocks) < len(snapshot.table):
+        statistics[:, MAXIMUM] = -np.inf  # of the slots of blocks that nobody visits
     dtype = score_dtype(value_bits)
     weights = query.weights.astype(dtype)
     score_blocks = score_blocks_half if value_bits == 16 else score_blocks_single
@@ -109,8 +118,10 @@ def score_all(
 def _division(work: Work, n_genes: int) -> tuple[int, int]:
     """Threads that the scoring is worth, and blocks (neighbours in memory) that each claims at a time."""
     blocks = work.grouping.blocks
-    n_cells = int(work.snapshot.block_cells[blocks].sum())
+    is_whole = len(blocks) == len(work.snapshot.table)
+    n_cells = work.snapshot.n_cells if is_whole else int(work.snapshot.block_cells[blocks].sum())
     n_threads = min(work.n_threads, len(blocks), 1 + n_genes * n_cells // WORTH_A_THREAD)
-    # eight turns for every thread, so that none waits long for another
-    turns = max(1, n_cells // TASK_CELLS, 8 * n_threads if n_threads > 1 else 1)
-    return n_threads, max(1, len(blocks) // turns)
+    turn_cells = TASK_CELLS
+    if n_threads > 1:  # short turns, so that none waits long for another at the end
+        turn_cells = min(TURN_CELLS, n_cells // (8 * n_threads))
+    return n_threads, max(1, turn_cells * len(blocks) // max(1, n_cells))
