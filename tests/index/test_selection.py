@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from insignia_index import Atlas, HitRule
+from insignia_index.search import scoring, select
 
 from .made import Study, blocks_of, build, study
 from .oracle import best, cutoff, hits
@@ -78,6 +79,17 @@ def check(atlas: Atlas, shape: str, scores: np.ndarray, rule: HitRule, k: int) -
     assert result.cutoff == pytest.approx(cutoff(scores, rule), rel=1e-9, abs=1e-9)
     assert result.n_hits == hits(scores, rule, result.cutoff or 0).sum()
     np.testing.assert_array_equal(result.cell_table["score"].values, scores[best(scores, k)])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_candidates_that_several_tasks_collect_are_put_together(
+    atlas: Atlas, shape: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (scoring, select):
+        monkeypatch.setattr(module, "TASK_CELLS", 3000)
+    scores = atlas.scores([shape]).values
+    for rule, k in QUESTIONS:
+        check(atlas, shape, scores, HitRule.parse(rule), k)
 
 
 @pytest.mark.parametrize("shape", ["ascending", "random", "two_values", "end"])

@@ -20,7 +20,7 @@ from insignia_index.kernels.order import (
 )
 
 
-@njit(cache=True)  # keeps the GIL, see `kernels.gather`
+@njit(nogil=True, cache=True)
 def sampled_bound(scores, blocks, block_starts, stride, share, sample):
     """Score that a few more than ``share`` of all cells reach, as a sample says; -inf if it cannot say.
 
@@ -93,14 +93,14 @@ def _count_hits(rows, values, cutoff, n_ties, block_starts, codes, slot_starts, 
     n_hits, i, n = 0, 0, len(rows)
     block = np.searchsorted(block_starts, rows[0], side="right") - 1 if n else 0
     while i < n:
-        stop, of_block = block_starts[block + 1], counts[slot_starts[block] : slot_starts[block + 1]]
+        stop, first_slot = block_starts[block + 1], slot_starts[block]
         while i < n and rows[i] < stop:
             value = np.float64(values[i])
             # no branch: three in four are hits, in no order, and the processor would often guess wrong
             is_tie = (value == cutoff) & (n_ties > 0)
             is_hit = (value > cutoff) | is_tie
             n_ties -= is_tie
-            of_block[codes[rows[i]]] += is_hit
+            counts[first_slot + codes[rows[i]]] += is_hit
             n_hits += is_hit
             i += 1
         block += 1
@@ -137,3 +137,33 @@ def choose(rows, values, k, cutoff, rank, share, n_best, block_starts, codes, sl
         return cutoff, n_hits, rows[:0].copy(), values[:0].copy()
     top_rows, top_values = _best(rows, values, keys, key_of_rank(keys, low, shift, counts, n - k), k)
     return cutoff, n_hits, top_rows, top_values
+
+
+@njit(nogil=True, cache=True)
+def select_cells(
+    scores, blocks, block_starts, n_cells, needed, stride, k, cutoff, position, n_best,
+    codes, slot_starts, slot_hits, rows, values, sample,
+):  # fmt: skip
+    """Bound, candidates and choice in one call, see `sampled_bound`, `collect` and `choose`.
+
+    ``n_cells`` pass, of whose best ``needed`` have to be seen. ``stride``: of the sample, 0 for none.
+    ``cutoff``: the given one, NaN for none. ``position``: that of the cut-off among all cells that pass, from
+    the lowest, -1 if it is not asked.
+    """
+    bound = -np.inf
+    if needed == 0:
+        bound = np.inf
+    elif stride > 0:
+        bound = sampled_bound(scores, blocks, block_starts, stride, needed / n_cells, sample)
+    if cutoff < bound:
+        bound = cutoff
+    typed = scores.dtype.type
+    n = collect(scores, blocks, block_starts, typed(bound), rows, values)
+    if n < needed:
+        n = collect(scores, blocks, block_starts, typed(-np.inf), rows, values)
+    rank, share = -1, 0.0
+    if position >= 0:
+        rank, share = np.int64(position) - (n_cells - n), position - np.floor(position)
+    return choose(
+        rows[:n], values[:n], k, cutoff, rank, share, n_best, block_starts, codes, slot_starts, slot_hits
+    )

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from insignia_index.kernels.collect import choose, collect, sampled_bound
+from insignia_index.kernels.collect import choose, collect, sampled_bound, select_cells
 from insignia_index.kernels.compare import LANES
 from insignia_index.kernels.score import SUM, SUM_OF_SQUARES
 from insignia_index.search.scoring import Work
@@ -44,23 +44,46 @@ def select(
     slot_hits = np.zeros(len(grouping.slot_unit), np.int64)
     if n_cells == 0:
         return Selection(None, slot_hits, 0, np.empty(0, np.int64), scores[:0])
-    k = min(k, n_cells)
-    cutoff = known_cutoff(rule, statistics, n_cells)
+    ask = _Ask.of(rule, statistics, n_cells, k)
     room = _Room(work, scores)
-    rows, values = _candidates(work, scores, room, max(k, _cells_needed(rule, n_cells)), cutoff)
-    rank, share, n_best = -1, 0.0, -1
-    if rule.kind == "top":
-        n_best = min(int(rule.value), n_cells)
-    elif cutoff is None:
-        position = quantile_of(rule) * (n_cells - 1)
-        rank = math.floor(position) - (n_cells - len(values))
-        share = position - math.floor(position)
-    found, n_hits, top_rows, top_scores = choose(
-        rows, values, k, 0.0 if cutoff is None else cutoff, rank, share, n_best,
-        work.snapshot.block_starts, grouping.codes, grouping.slot_starts, slot_hits,
-    )  # fmt: skip
+    find = _select_at_once if len(work.tasks) == 1 else _select_in_tasks
+    found, n_hits, top_rows, top_scores = find(work, scores, ask, room, slot_hits)
     room.give_back()
     return Selection(found, slot_hits, n_hits, top_rows, top_scores)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """What to select of ``n_cells`` that pass: the ``k`` best, and the cut-off in one of three ways.
+
+    It is given (NaN: not), lies at a ``position`` among the scores, from the lowest (-1: not), or is the
+    score of the ``n_best``-th best cell (-1: not). ``needed``: so many of the best cells have to be seen.
+    """
+
+    n_cells: int
+    k: int
+    cutoff: float
+    position: float
+    n_best: int
+    needed: int
+
+    @classmethod
+    def of(cls, rule: HitRule, statistics: npt.NDArray[np.float64], n_cells: int, k: int) -> _Ask:
+        cutoff, position, n_best = known_cutoff(rule, statistics, n_cells), -1.0, -1
+        k = needed = min(k, n_cells)
+        if rule.kind == "top":
+            n_best = min(int(rule.value), n_cells)
+            needed = max(k, n_best)
+        elif cutoff is None:
+            position = quantile_of(rule) * (n_cells - 1)
+            needed = max(k, n_cells - math.floor(position))
+        return cls(n_cells, k, math.nan if cutoff is None else cutoff, position, n_best, needed)
+
+    @property
+    def stride(self) -> int:
+        """Distance of the cells of a sample, so that about _SAMPLE that pass are met; 0 for no sample."""
+        has_sample = 0 < self.needed <= self.n_cells // 2 and self.n_cells >= 4 * _SAMPLE
+        return self.n_cells // _SAMPLE if has_sample else 0
 
 
 def quantile_of(rule: HitRule) -> float:
@@ -79,15 +102,6 @@ def known_cutoff(rule: HitRule, statistics: npt.NDArray[np.float64], n_cells: in
     return None
 
 
-def _cells_needed(rule: HitRule, n_cells: int) -> int:
-    """How many of the best cells the rule has to see."""
-    if rule.kind == "top":
-        return min(int(rule.value), n_cells)
-    if rule.kind in ("percentile", "quantile"):
-        return n_cells - math.floor(quantile_of(rule) * (n_cells - 1))
-    return 0
-
-
 class _Room:
     """Borrowed arrays for candidates: rows int64 and values, for every cell, and what a task overwrites."""
 
@@ -97,36 +111,53 @@ class _Room:
         self.rows = work.buffers.take("rows", n, np.int64)
         self.values = work.buffers.take("values", n, scores.dtype)
 
+    def sample(self, stride: int) -> npt.NDArray[Any]:
+        """Array for every ``stride``-th of all scores, empty for 0."""
+        n = (len(self.values) // stride + 1) if stride else 0
+        return np.empty(n, self.values.dtype)
+
     def give_back(self) -> None:
         """Hand the arrays back."""
         self._buffers.give("rows", self.rows)
         self._buffers.give("values", self.values)
 
 
-def _candidates(
-    work: Work, scores: npt.NDArray[Any], room: _Room, needed: int, cutoff: float | None
-) -> tuple[Rows, npt.NDArray[Any]]:
-    """Rows ascending and scores of at least the ``needed`` best cells and of all above ``cutoff``."""
-    bound = _sampled_bound(work, scores, needed)
-    if cutoff is not None:
-        bound = min(bound, cutoff)
-    if bound > -math.inf:
-        rows, values = _collect(work, scores, room, bound)
-        if len(rows) >= needed:
-            return rows, values
-    return _collect(work, scores, room, -math.inf)
+_Found: TypeAlias = tuple[float, int, Rows, npt.NDArray[Any]]
 
 
-def _sampled_bound(work: Work, scores: npt.NDArray[Any], needed: int) -> float:
-    grouping, n_cells = work.grouping, work.grouping.n_cells
-    if needed == 0:
-        return math.inf
-    if n_cells < 4 * _SAMPLE or needed > n_cells // 2:
-        return -math.inf
-    stride = n_cells // _SAMPLE  # so that about _SAMPLE of the cells that pass are met
-    sample = np.empty(len(scores) // stride + 1, scores.dtype)
-    starts = work.snapshot.block_starts
-    return float(sampled_bound(scores, grouping.blocks, starts, stride, needed / n_cells, sample))
+def _select_at_once(work: Work, scores: npt.NDArray[Any], ask: _Ask, room: _Room, slot_hits: Rows) -> _Found:
+    """Cut-off, number of hits, rows and scores of the best; adds to ``slot_hits`` (n_slots,)."""
+    grouping, starts = work.grouping, work.snapshot.block_starts
+    work.cancel.check()
+    found: _Found = select_cells(
+        scores, grouping.blocks, starts, ask.n_cells, ask.needed, ask.stride, ask.k,
+        ask.cutoff, ask.position, ask.n_best, grouping.codes, grouping.slot_starts, slot_hits,
+        room.rows, room.values, room.sample(ask.stride),
+    )  # fmt: skip
+    return found
+
+
+def _select_in_tasks(work: Work, scores: npt.NDArray[Any], ask: _Ask, room: _Room, slot_hits: Rows) -> _Found:
+    """As `_select_at_once`; the candidates of many cells are collected on all threads."""
+    grouping, starts = work.grouping, work.snapshot.block_starts
+    bound = math.inf if ask.needed == 0 else -math.inf
+    if ask.stride:
+        share, sample = ask.needed / ask.n_cells, room.sample(ask.stride)
+        bound = float(sampled_bound(scores, grouping.blocks, starts, ask.stride, share, sample))
+    if ask.cutoff < bound:
+        bound = ask.cutoff
+    rows, values = _collect(work, scores, room, bound)
+    if len(rows) < ask.needed:
+        rows, values = _collect(work, scores, room, -math.inf)
+    rank, share = -1, 0.0
+    if ask.position >= 0:
+        rank = math.floor(ask.position) - (ask.n_cells - len(rows))
+        share = ask.position - math.floor(ask.position)
+    found: _Found = choose(
+        rows, values, ask.k, ask.cutoff, rank, share, ask.n_best,
+        starts, grouping.codes, grouping.slot_starts, slot_hits,
+    )  # fmt: skip
+    return found
 
 
 def _collect(
