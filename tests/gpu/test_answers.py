@@ -109,14 +109,14 @@ def test_more_genes_than_are_held_at_once(tmp_path: Path, open_on_device: OpenAt
 def test_samples_of_any_size_have_the_statistics_of_the_processor(
     tmp_path: Path, open_on_device: OpenAtlas, value_dtype: str
 ) -> None:
-    # around the bound between few and many cells, and every remainder of four
-    sizes = [1, 1023, 1024, 1025, 1026, 1027, 2048, 2051, 4099]
+    # around the bound between few and many cells, and several remainders of sixteen
+    sizes = [1, 15, 16, 17, 1023, 1024, 1025, 1033, 1039, 2048, 2051, 4099]
     samples = np.repeat([f"s{i}" for i in range(len(sizes))], sizes)
     np.random.default_rng(0).shuffle(samples)
     made = study("a", len(samples), GENES[:9], density=DENSITIES, signed=True, sample=samples.astype(object))
     with open_on_device(build(tmp_path, [made, study("b", 50, GENES[:9])], value_dtype=value_dtype)) as atlas:
         for hits in ("zscore:1.5", "percentile:95"):
-            for where in (None, {"sample": ["s3", "s8"]}, {"study": "b"}):
+            for where in (None, {"sample": ["s3", "s11"]}, {"study": "b"}):
                 assert_same(atlas, SearchRequest.of(GENES[2:9], hits=hits, where=where))
 
 

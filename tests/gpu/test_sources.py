@@ -11,6 +11,7 @@ import pytest
 
 from insignia_index.gpu import layout
 from insignia_index.gpu.source import KERNELS, kernel_source
+from insignia_index.kernels.moments import CHAINS
 
 from .conftest import MakeDevice
 
@@ -51,11 +52,17 @@ def test_records_have_the_fields_of_the_source_in_its_order(record: np.dtype, na
     assert [(field, record[field].str) for field in record.names or ()] == fields
 
 
-@pytest.mark.parametrize("name", ["DIGITS", "DIGIT_BITS", "TARGETS", "GROUP_WORDS", "CHAINS", "LARGE_SLOT"])
+@pytest.mark.parametrize("name", ["DIGITS", "DIGIT_BITS", "TARGETS", "GROUP_WORDS", "LARGE_SLOT"])
 def test_constants_are_those_of_the_source(name: str) -> None:
     found = re.search(rf"\b{name} = (\d+)", kernel_source())
     assert found is not None
     assert int(found[1]) == getattr(layout, name)
+
+
+def test_scores_are_added_in_as_many_chains_as_on_the_processor() -> None:
+    found = re.search(r"\bCHAINS = (\d+)", kernel_source())
+    assert found is not None
+    assert int(found[1]) == CHAINS
 
 
 def test_the_tile_is_that_of_the_source() -> None:

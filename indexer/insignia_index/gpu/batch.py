@@ -18,7 +18,6 @@ from insignia_index.cancel import CancelToken
 from insignia_index.gpu.device import Device
 from insignia_index.gpu.groupings import GroupingCache, GroupingOnDevice
 from insignia_index.gpu.layout import (
-    CHAINS,
     DIGITS,
     KIND,
     LARGE_SLOT,
@@ -33,6 +32,7 @@ from insignia_index.gpu.layout import (
 )
 from insignia_index.gpu.residency import Residency
 from insignia_index.gpu.room import Room
+from insignia_index.kernels.moments import CHAINS
 from insignia_index.search.grouping import Grouping
 from insignia_index.search.plan import Query
 from insignia_index.search.scoring import score_dtype

@@ -29,7 +29,7 @@ QUERY = np.dtype([
 #: What becomes of scores that equal a bound: none counts, all do, the first in row order do.
 TIES_NONE, TIES_ALL, TIES_FIRST = range(3)
 
-DIGIT_BITS, DIGITS, TARGETS, GROUP_WORDS, CHAINS, LARGE_SLOT = 11, 2048, 3, 4, 4, 1024
+DIGIT_BITS, DIGITS, TARGETS, GROUP_WORDS, LARGE_SLOT = 11, 2048, 3, 4, 1024
 
 #: Cells of a tile, by bits of a stored value: 32 KiB of scores either way.
 TILE_CELLS = {16: 8192, 32: 4096}

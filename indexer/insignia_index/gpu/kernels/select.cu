@@ -14,14 +14,25 @@ __device__ inline void add(Moments& to, double x) {
     to.squares = __dadd_rn(to.squares, __dmul_rn(x, x));
     to.maximum = x > to.maximum ? x : to.maximum;
 }
-// The four chains together, in the processor's order.
+// The chains together, by halves, as the processor takes them (kernels/moments.py).
 __device__ inline void put_statistics(const Query& query, i64 slot, const Moments* p) {
+    Moments all[CHAINS];
+#pragma unroll
+    for (int c = 0; c < CHAINS; ++c) all[c] = p[c];
+#pragma unroll
+    for (int half = CHAINS / 2; half; half /= 2) {
+#pragma unroll
+        for (int c = 0; c < half; ++c) {
+            const Moments& other = all[c + half];
+            all[c].sum = __dadd_rn(all[c].sum, other.sum);
+            all[c].squares = __dadd_rn(all[c].squares, other.squares);
+            all[c].maximum = other.maximum > all[c].maximum ? other.maximum : all[c].maximum;
+        }
+    }
     double* out = at<double>(query.statistics) + 3 * slot;
-    out[0] = __dadd_rn(__dadd_rn(p[0].sum, p[1].sum), __dadd_rn(p[2].sum, p[3].sum));
-    out[1] = __dadd_rn(__dadd_rn(p[0].squares, p[1].squares), __dadd_rn(p[2].squares, p[3].squares));
-    double maximum = p[0].maximum;
-    for (int c = 1; c < CHAINS; ++c) maximum = p[c].maximum > maximum ? p[c].maximum : maximum;
-    out[2] = maximum;
+    out[0] = all[0].sum;
+    out[1] = all[0].squares;
+    out[2] = all[0].maximum;
 }
 
 // Scores of the block that a slot belongs to.
@@ -31,7 +42,7 @@ template <class V> __device__ inline const typename V::Score* slot_scores(const 
 }
 
 // Statistics of slots of at most LARGE_SLOT cells: CHAINS threads a slot, each adding what the processor's chain
-// adds, in its order (kernels/slots.py).
+// adds, in its order (kernels/moments.py).
 template <class V> __device__ void slot_statistics(u64 batch) {
     __shared__ Moments parts[MAX_THREADS];
     const Query& query = query_of(batch);
@@ -48,11 +59,8 @@ template <class V> __device__ void slot_statistics(u64 batch) {
     if (is_ours) {
         const u16* order = at<const u16>(query.order);
         const typename V::Score* scores = slot_scores<V>(query, slot);
-        i64 whole = first + (stop - first) / CHAINS * CHAINS;
 #pragma unroll 4
-        for (i64 i = first + chain; i < whole; i += CHAINS) add(mine, (double)scores[order[i]]);
-        // the last three cells at most go to the first chain, one by one
-        for (i64 i = chain ? stop : whole; i < stop; ++i) add(mine, (double)scores[order[i]]);
+        for (i64 i = first + chain; i < stop; i += CHAINS) add(mine, (double)scores[order[i]]);
     }
     parts[threadIdx.x] = mine;
     __syncthreads();
@@ -68,20 +76,19 @@ template <class V> __device__ void large_slot_statistics(u64 batch) {
     const u16* order = at<const u16>(query.order);
     for (i64 slot = blockIdx.x; slot < query.n_slots; slot += gridDim.x) {
         i64 first = at<const i64>(query.order_starts)[slot], stop = at<const i64>(query.order_starts)[slot + 1];
-        i64 n = stop - first, whole = n / CHAINS * CHAINS;
+        i64 n = stop - first;
         if (n <= LARGE_SLOT) continue;  // of all threads alike
         const typename V::Score* scores = slot_scores<V>(query, slot);
         Moments mine;
         begin(mine);
         for (i64 base = 0; base < n; base += STAGED) {
-            int count = smaller(STAGED, n - base), end = smaller(count, whole - base);
+            int count = smaller(STAGED, n - base);
             __syncthreads();
             for (int j = threadIdx.x; j < count; j += blockDim.x) staged[j] = scores[order[first + base + j]];
             __syncthreads();
             if (threadIdx.x >= CHAINS) continue;
 #pragma unroll 8
-            for (int j = threadIdx.x; j < end; j += CHAINS) add(mine, (double)staged[j]);
-            for (int j = threadIdx.x ? count : end; j < count; ++j) add(mine, (double)staged[j]);
+            for (int j = threadIdx.x; j < count; j += CHAINS) add(mine, (double)staged[j]);
         }
         if (threadIdx.x < CHAINS) parts[threadIdx.x] = mine;
         __syncthreads();

@@ -14,7 +14,7 @@ enum { GENES = 256 };                        // whose containers are held in sha
 enum { DIGIT_BITS = 11, DIGITS = 2048 };     // of a step of the radix selection
 enum { TARGETS = 3 };                        // order statistics that a query may ask for
 enum { GROUP_WORDS = 4 };                    // mask words of a bitmap between two marks
-enum { CHAINS = 4 };                         // sums of a slot, see kernels/slots.py
+enum { CHAINS = 16 };                        // sums of a slot, see kernels/moments.py
 enum { LARGE_SLOT = 1024, STAGED = 1024 };   // cells: slots with more are added up from shared memory
 enum { MAX_THREADS = 512 };                  // of a block of threads
 
