@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from atlases import ROOT, Bench
+from atlases import ROOT, Bench, Scale
 from report import Row, Section, ratio
 from timing import one_core
 
@@ -18,29 +18,50 @@ LISTS = ("MS1", "86 genes")
 
 
 def peer(bench: Bench) -> Section:
-    """Run ours, sc-signature, ours, qdrant-edge, and again; compare the medians of the runs."""
+    """Run ours and another package's search in turn, on the same cells; compare the medians of the runs."""
     sizes = bench.sizes
-    title = f"Beside other packages, one core: {sizes.peer}"
+    # sc-signature takes minutes and 6.6 GB to build 50,000 cells, qdrant-edge can have as many as we search
+    signature, qdrant = Peer("signature", sizes.peer), Peer("qdrant", sizes.search)
+    title = f"Beside other packages, one core: {signature.scale}; qdrant-edge: {qdrant.scale}"
     if not PEER_PYTHON.exists():
         return Section(
             title, (Row("sc-signature, qdrant-edge", None, note="not installed: make bench-peer"),)
         )
-    source, atlas = bench.h5ad(sizes.peer), bench.atlas(sizes.peer)
     with TemporaryDirectory() as folder:
         genes = bench.write_gene_lists(Path(folder, "lists.json"))
-        theirs = [source, "--cells", str(sizes.peer.n_cells), "--cache-dir", bench.cache_dir / "peer"]
-        ours = [sys.executable, BENCHMARKS / "run_ours.py", atlas]
-        signature = [PEER_PYTHON, BENCHMARKS / "peer" / "run_signature.py", *theirs]
-        qdrant = [PEER_PYTHON, BENCHMARKS / "peer" / "run_qdrant.py", *theirs]
-        for command in (signature, qdrant):  # their arrays are built here, on all cores, unless they exist
-            figures([*command, "--repeats", "1"], genes, prefix=[])
-        runs: dict[str, list[dict[str, Any]]] = {"ours": [], "signature": [], "qdrant": []}
-        for _ in range(sizes.peer_rounds):
-            for other, command in (("signature", signature), ("qdrant", qdrant)):
-                runs["ours"].append(figures(ours, genes))
-                runs[other].append(figures(command, genes))
-    rows = [row for name in LISTS for row in compared(name, runs)]
-    return Section(title, (*rows, *built(runs)))
+        for other in (signature, qdrant):
+            other.run(bench, genes)
+    rows = [row for name in LISTS for row in compared(name, signature, qdrant)]
+    return Section(title, (*rows, built(signature, "sc-signature"), built(qdrant, "qdrant-edge")))
+
+
+class Peer:
+    """A compared package, and the figures of its runs and of ours on the same cells."""
+
+    def __init__(self, name: str, scale: Scale) -> None:
+        self.name, self.scale = name, scale
+        self.theirs: list[dict[str, Any]] = []
+        self.ours: list[dict[str, Any]] = []
+
+    def run(self, bench: Bench, genes: Path) -> None:
+        """Measure ours, theirs, ours, theirs, ..."""
+        source, cache = bench.h5ad(self.scale), bench.cache_dir / "peer"
+        script = BENCHMARKS / "peer" / f"run_{self.name}.py"
+        command = [PEER_PYTHON, script, source, "--cells", str(self.scale.n_cells), "--cache-dir", cache]
+        ours = [sys.executable, BENCHMARKS / "run_ours.py", bench.atlas(self.scale)]
+        # their index is built here, on all cores, unless it exists
+        figures([*command, "--repeats", "1"], genes, prefix=[])
+        for _ in range(bench.sizes.peer_rounds):
+            self.ours.append(figures(ours, genes))
+            self.theirs.append(figures(command, genes))
+
+    def median(self, name: str, part: str) -> float:
+        """Return the median of their runs, seconds."""
+        return statistics.median(run["lists"][name][part] for run in self.theirs)
+
+    def our_median(self, name: str) -> float:
+        """Return the median of our complete searches, seconds."""
+        return statistics.median(run["lists"][name]["total_s"] for run in self.ours)
 
 
 def figures(command: list[Any], genes: Path, prefix: list[str] | None = None) -> dict[str, Any]:
@@ -53,36 +74,28 @@ def figures(command: list[Any], genes: Path, prefix: list[str] | None = None) ->
     return found
 
 
-def compared(name: str, runs: dict[str, list[dict[str, Any]]]) -> list[Row]:
+def compared(name: str, signature: Peer, qdrant: Peer) -> list[Row]:
     """Return the rows of one gene list."""
-
-    def median(package: str, part: str) -> float:
-        return statistics.median(run["lists"][name][part] for run in runs[package])
-
-    ours, signature, top = (
-        median("ours", "total_s"),
-        median("signature", "total_s"),
-        median("qdrant", "top_s"),
-    )
+    theirs, ours = signature.median(name, "total_s"), signature.our_median(name)
+    top, ours_beside_top = qdrant.median(name, "top_s"), qdrant.our_median(name)
     parts = ", ".join(
-        f"{label} {1000 * median('signature', key):.0f} ms"
+        f"{label} {1000 * signature.median(name, key):.0f} ms"
         for label, key in (("query", "query_s"), ("hits", "hits_s"), ("samples", "samples_s"))
     )
+    here, there = (f"{peer.scale.n_cells:,} cells" for peer in (signature, qdrant))
     return [
-        Row(f"{name}: ours, complete search", 1000 * ours, "ms"),
-        Row(f"{name}: sc-signature, query + hits + samples", 1000 * signature, "ms", parts),
-        ratio(f"{name}: sc-signature against ours", signature, ours, at_least=300),
+        Row(f"{name}: ours, complete search, {here}", 1000 * ours, "ms"),
+        Row(f"{name}: sc-signature, query + hits + samples", 1000 * theirs, "ms", parts),
+        ratio(f"{name}: sc-signature against ours", theirs, ours, at_least=300),
+        Row(f"{name}: ours, complete search, {there}", 1000 * ours_beside_top, "ms"),
         Row(f"{name}: qdrant-edge, top-100 only", 1000 * top, "ms"),
-        ratio(f"{name}: qdrant-edge against ours", top, ours, at_least=2),
+        ratio(f"{name}: qdrant-edge against ours", top, ours_beside_top, at_least=2),
     ]
 
 
-def built(runs: dict[str, list[dict[str, Any]]]) -> list[Row]:
-    """Return what the compared packages' indexes took."""
-    rows = []
-    for package, label in (("signature", "sc-signature"), ("qdrant", "qdrant-edge")):
-        build = runs[package][0]["build"]
-        size = build["size_bytes"] / build["n_postings"]
-        note = f"{build['postings_per_s'] / 1e6:.2f} M postings/s, {size:.1f} bytes a posting"
-        rows.append(Row(f"build by {label}", build["seconds"], "s", note))
-    return rows
+def built(other: Peer, label: str) -> Row:
+    """Return what a compared package's index took."""
+    build = other.theirs[0]["build"]
+    size = build["size_bytes"] / build["n_postings"]
+    note = f"{other.scale.n_cells:,} cells, {build['postings_per_s'] / 1e6:.2f} M postings/s"
+    return Row(f"build by {label}", build["seconds"], "s", f"{note}, {size:.1f} bytes a posting")

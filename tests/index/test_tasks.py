@@ -70,6 +70,24 @@ def test_a_helper_that_is_busy_is_not_waited_for_and_begins_nothing_later(thread
     assert calls == [threading.get_ident()]
 
 
+def test_a_helper_that_has_done_its_part_may_return_later(threads: Threads) -> None:
+    caller, begun, release = threading.get_ident(), threading.Event(), threading.Event()
+    ended = threading.Event()
+
+    def work() -> None:
+        if threading.get_ident() == caller:
+            assert begun.wait(WAIT_S)
+        else:
+            begun.set()
+            assert release.wait(WAIT_S)
+            ended.set()
+
+    threads.share(work, 2, begun.is_set)
+    assert not ended.is_set()
+    release.set()
+    assert ended.wait(WAIT_S)
+
+
 def test_an_error_of_a_helper_reaches_the_caller(threads: Threads) -> None:
     caller, failed = threading.get_ident(), threading.Event()
 
@@ -124,6 +142,8 @@ def test_a_search_takes_as_many_threads_as_its_cells_and_genes_are_worth(
     monkeypatch.setattr(scoring, "WORTH_A_THREAD", worth)
     with Atlas.open(path, threads=8) as atlas:
         share = atlas._threads.share
-        monkeypatch.setattr(atlas._threads, "share", lambda work, n: (asked.append(n), share(work, n)))
+        monkeypatch.setattr(
+            atlas._threads, "share", lambda work, n, *done: (asked.append(n), share(work, n, *done))
+        )
         atlas.search(["G1", "G2"])  # 80 cells times genes, a block a study
     assert asked[0] == n_threads

@@ -185,13 +185,27 @@ def value_of_key(typing_context, key):
 
 @intrinsic
 def fetch_add(typing_context, address, amount):
-    """Add to the int64 at an address and return what it was, as one step that no other thread can divide."""
+    """Add to the int64 at an address and return what it was, as one step that no other thread can divide.
+
+    Whoever reads the sum by `load_counter` also finds what was written before.
+    """
 
     def generate(context, builder, signature, args):
         counter = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
-        return builder.atomic_rmw("add", counter, args[1], "monotonic")
+        return builder.atomic_rmw("add", counter, args[1], "acq_rel")
 
     return types.int64(types.uint64, types.int64), generate
+
+
+@intrinsic
+def load_counter(typing_context, address):
+    """The int64 at an address, that other threads add to by `fetch_add`."""
+
+    def generate(context, builder, signature, args):
+        counter = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+        return builder.load_atomic(counter, "acquire", 8)
+
+    return types.int64(types.uint64), generate
 
 
 @intrinsic

@@ -22,7 +22,7 @@ from insignia_index.kernels.directory import (
     entry_offset,
 )
 from insignia_index.kernels.expand import GENES
-from insignia_index.kernels.memory import HAS_EXPAND, fetch_add, prefetch, view
+from insignia_index.kernels.memory import HAS_EXPAND, fetch_add, load_counter, prefetch, view
 from insignia_index.kernels.moments import moments
 
 #: 2**-exponent for each exponent + 128 of a directory entry.
@@ -110,15 +110,16 @@ def finish_block(sums, divisor, order, order_starts, scores, statistics):
 
 @njit(nogil=True, error_model="numpy", inline="always")  # Python's checks each division, so it stays scalar
 def _score_blocks(
-    table, blocks, claimed, run, enough, entries, payloads, weights, divisor, buffer, found, found_weights,
-    no_bits, out, order, order_starts, slot_starts, statistics, is_half,
+    table, blocks, progress, run, enough, polls, entries, payloads, weights, divisor, buffer,
+    found, found_weights, no_bits, out, order, order_starts, slot_starts, statistics, is_half,
 ):  # fmt: skip
-    counter = np.uint64(claimed.ctypes.data)
+    claimed = np.uint64(progress.ctypes.data)
+    scored = claimed + np.uint64(8)
     n_done, side, counts = 0, 0, (0, 0, 0)
     current, at, end = -1, 0, 0
     while True:
         if at == end and n_done < enough:
-            at = fetch_add(counter, run)
+            at = fetch_add(claimed, run)
             end = min(at + run, len(blocks))
         following = blocks[at] if at < end else -1
         at += following >= 0
@@ -139,8 +140,13 @@ def _score_blocks(
             finish_block(buffer, divisor, order, starts, out[first : first + n_cells], statistics[slots])
             buffer[: n_cells + 64] = 0
             n_done += n_cells
+            fetch_add(scored, 1)
         if following < 0:
-            return n_done >= enough
+            if n_done >= enough:
+                return True
+            while polls > 0 and load_counter(scored) < len(blocks):
+                polls -= 1
+            return False
         current = following
 
 
@@ -149,13 +155,14 @@ def _score_blocks(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def score_blocks_half(
-    table, blocks, claimed, run, enough, entries, payloads, weights, divisor, buffer, found, found_weights,
-    no_bits, out, order, order_starts, slot_starts, statistics,
+    table, blocks, progress, run, enough, polls, entries, payloads, weights, divisor, buffer,
+    found, found_weights, no_bits, out, order, order_starts, slot_starts, statistics,
 ):  # fmt: skip
     """Score blocks of the list ``blocks`` (indices into ``table``) that no other thread has claimed.
 
-    ``claimed`` int64 (1,): how many of the list are taken; threads that share it share the work, ``run``
-    blocks at a time. Returns after some ``enough`` cells (True), or when no block is left (False).
+    ``progress`` int64 (2,): how many of the list are taken, and how many are scored; threads that share it
+    share the work, ``run`` blocks at a time. Returns after some ``enough`` cells (True), or when no block is
+    left (False); then it looks up to ``polls`` times whether the others' last blocks are scored too.
     By gene, in gene order: ``entries`` uint64 (n,), the address of its entries by block; ``payloads`` uint64
     (n,), the address that their offsets count from, 0 for the payload of the block; ``weights`` (n,).
     ``divisor`` turns the sum into the aggregate. ``buffer`` (BUFFER_CELLS,) must come in as zeros and is left
@@ -168,18 +175,18 @@ def score_blocks_half(
     cells: 0, 0, -inf).
     """
     return _score_blocks(
-        table, blocks, claimed, run, enough, entries, payloads, weights, divisor, buffer,
+        table, blocks, progress, run, enough, polls, entries, payloads, weights, divisor, buffer,
         found, found_weights, no_bits, out, order, order_starts, slot_starts, statistics, True,
     )  # fmt: skip
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def score_blocks_single(
-    table, blocks, claimed, run, enough, entries, payloads, weights, divisor, buffer, found, found_weights,
-    no_bits, out, order, order_starts, slot_starts, statistics,
+    table, blocks, progress, run, enough, polls, entries, payloads, weights, divisor, buffer,
+    found, found_weights, no_bits, out, order, order_starts, slot_starts, statistics,
 ):  # fmt: skip
     """As `score_blocks_half`, for float32 values and float64 scores."""
     return _score_blocks(
-        table, blocks, claimed, run, enough, entries, payloads, weights, divisor, buffer,
+        table, blocks, progress, run, enough, polls, entries, payloads, weights, divisor, buffer,
         found, found_weights, no_bits, out, order, order_starts, slot_starts, statistics, False,
     )  # fmt: skip

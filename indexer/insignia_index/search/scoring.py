@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from insignia_index.snapshot import Snapshot
 WORTH_A_THREAD = 6_000_000
 #: Cells that one of several threads takes at a time, unless a block has more.
 TURN_CELLS = 8_192
+#: How often the caller looks whether helpers have scored their last blocks: some 50 microseconds, about what
+#: it takes to be woken by one.
+POLLS = 50_000
 #: Genes up to which TASK_CELLS cells are scored between two checks for a cancellation.
 _GENES_OF_A_TASK = 1024
 #: An empty bitmap of any block, and a vector's width of values behind it.
@@ -95,23 +99,24 @@ def score_all(
     n_threads, run = _division(work, len(weights))
     # a whole profile has more genes than a signature: fewer cells take as long
     enough = max(1, TASK_CELLS * _GENES_OF_A_TASK // max(_GENES_OF_A_TASK, len(weights)))
-    claimed = np.zeros(1, np.int64)
+    progress, caller = np.zeros(2, np.int64), threading.get_ident()
 
     def score() -> None:
+        polls = POLLS if n_threads > 1 and threading.get_ident() == caller else 0
         accumulator = work.buffers.take("accumulator", BUFFER_CELLS, dtype)
         found, found_weights = np.empty((2, 3, room, 2), np.int64), np.zeros((2, 3, room), dtype)
         more = True
         while more:
             work.cancel.check()
             more = score_blocks(
-                snapshot.table, grouping.blocks, claimed, run, enough,
+                snapshot.table, grouping.blocks, progress, run, enough, polls,
                 postings.entries, postings.payloads, weights, dtype(query.divisor),
                 accumulator, found, found_weights, _NO_BITS_ADDRESS,
                 out, grouping.order, grouping.order_starts, grouping.slot_starts, statistics,
             )  # fmt: skip
         work.buffers.give("accumulator", accumulator)
 
-    work.threads.share(score, n_threads)
+    work.threads.share(score, n_threads, lambda: progress[1] == len(grouping.blocks))
     return statistics
 
 

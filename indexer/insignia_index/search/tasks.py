@@ -40,11 +40,11 @@ class _Call:
             finally:
                 self._ended.release()
 
-    def finish(self) -> None:
-        """Wait for the end if it has begun; else it never will."""
+    def finish(self, may_return: bool) -> None:
+        """Wait for the end if it has begun, unless it ``may_return`` later; else it never will begin."""
         if self._begun.acquire(blocking=False):
             self._work = None
-        else:
+        elif not may_return:
             self._ended.acquire()
 
 
@@ -62,18 +62,23 @@ class Threads:
         self._helpers: list[threading.Thread] = []
         self._is_closed = False
 
-    def share(self, work: Callable[[], None], n_threads: int) -> None:
+    def share(
+        self, work: Callable[[], None], n_threads: int, is_done: Callable[[], bool] | None = None
+    ) -> None:
         """Call ``work`` here and on up to ``n_threads - 1`` helpers; raises the first error when all stopped.
 
         ``work`` takes parts of one whole until none is left, so that a helper that comes late, because other
-        searches keep it busy, is not waited for.
+        searches keep it busy, is not waited for; nor is one that has no more to do than to return, if
+        ``is_done`` says so.
         """
         asked = self._ask(work, n_threads - 1) if n_threads > 1 else ()
+        may_return = False
         try:
             work()
+            may_return = is_done is not None and is_done()
         finally:
             for call in asked:
-                call.finish()
+                call.finish(may_return)
         for call in asked:
             if call.error is not None:
                 raise call.error
@@ -128,7 +133,9 @@ class BackgroundThreads(Threads):
         with suppress(OSError, AttributeError):  # elsewhere than on Linux a thread has no priority of its own
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._NICENESS)
 
-    def share(self, work: Callable[[], None], n_threads: int) -> None:
+    def share(
+        self, work: Callable[[], None], n_threads: int, is_done: Callable[[], bool] | None = None
+    ) -> None:
         """Call ``work`` on ``n_threads`` threads, or on all; raises the first error when all stopped."""
         asked: list[Future[None]] = []
         # once closed, which a screen may outlive, the caller works alone
