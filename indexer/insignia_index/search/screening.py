@@ -14,9 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from insignia_index.cancel import CancelToken
-from insignia_index.kernels.columns import SPAN_CELLS, SUMS_PAD, score_signatures
+from insignia_index.kernels.columns import (
+    MODERATE,
+    SPAN_CELLS,
+    SPAN_TILES,
+    SUMS_PAD,
+    score_signatures,
+)
 from insignia_index.kernels.score import MAXIMUM
 from insignia_index.kernels.summarise import MEAN
+from insignia_index.kernels.tile_rows import TILE_CELLS
 from insignia_index.search.engine import Session
 from insignia_index.search.finalise import Units, group_columns
 from insignia_index.search.grouping import Grouping
@@ -200,7 +207,8 @@ class Screening:
                 self._cancel.check()
                 more = score_signatures(
                     snapshot.table, grouping.blocks, claimed, batch.gene_ids,
-                    batch.starts, batch.members, batch.weights, batch.divisors, *room,
+                    batch.starts, batch.members, batch.weights, batch.divisors,
+                    batch.is_plain, batch.are_moderate, *room,
                     grouping.order, grouping.order_starts, grouping.slot_starts, scores, statistics,
                 )  # fmt: skip
 
@@ -231,28 +239,39 @@ class _Batch:
     members: npt.NDArray[np.int32]
     weights: npt.NDArray[np.float32]
     divisors: npt.NDArray[np.float32]
+    is_plain: npt.NDArray[np.bool_]
+    are_moderate: bool
 
     @classmethod
     def of(cls, queries: list[Query]) -> _Batch:
         genes = np.concatenate([query.gene_ids for query in queries])
         union, members = np.unique(genes, return_inverse=True)
+        starts = np.concatenate([[0], np.cumsum([len(query.gene_ids) for query in queries])])
+        weights = np.concatenate([query.weights for query in queries]).astype(np.float32)
+        firsts = weights[starts[:-1]]
+        is_one = np.logical_and.reduceat(weights == np.repeat(firsts, np.diff(starts)), starts[:-1])
+        sizes = np.abs(weights)
         return cls(
             gene_ids=union,
-            starts=np.concatenate([[0], np.cumsum([len(query.gene_ids) for query in queries])]),
+            starts=starts,
             members=members.astype(np.int32),
-            weights=np.concatenate([query.weights for query in queries]).astype(np.float32),
+            weights=weights,
             divisors=np.array([query.divisor for query in queries], np.float32),
+            is_plain=is_one & (np.frexp(firsts)[0] == 0.5),
+            are_moderate=bool(sizes.min() >= 1 / MODERATE and sizes.max() <= MODERATE),
         )
 
     def room(self, block_cells: int) -> tuple[npt.NDArray[np.generic], ...]:
         """What a thread works in; ``block_cells``: cells of the largest block."""
-        n = len(self.gene_ids)
+        n, n_members, n_sets = len(self.gene_ids), len(self.members) + 1, len(self.divisors)
         return (
             np.empty(n, np.uint64), np.empty(n, np.int32),
-            np.empty((n, 3), np.uint64), np.empty(n, np.float32),
-            np.empty(len(self.members), np.uint16), np.empty(len(self.members), np.float32),
-            np.empty((len(self.divisors), 4), np.int64), np.empty(SPAN_CELLS * n + 32, np.uint16),
-            np.empty((len(self.divisors), block_cells + SUMS_PAD), np.float32),
+            np.empty((3, n), np.uint64), np.empty(n, np.float32),
+            np.empty(n_members, np.uint16), np.empty(n_members, np.float32),
+            np.empty(n_members, np.uint16), np.empty(n_members, np.float32), np.empty((n_sets, 3), np.int64),
+            np.empty(n_sets, np.bool_), np.empty(n_sets, np.float32),
+            np.empty((SPAN_TILES, n), np.uint32), np.empty(SPAN_CELLS * n + TILE_CELLS, np.uint16),
+            np.empty(TILE_CELLS * n + 16, np.float32), np.empty((n_sets, block_cells + SUMS_PAD), np.float32),
         )  # fmt: skip
 
 
