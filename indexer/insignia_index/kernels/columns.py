@@ -1,10 +1,10 @@
 """Many signatures at once: a block's containers are expanded once, then every signature adds its columns.
 
-A *tile* is 32 cells, of which every gene of the batch that the block has takes one *slot*, a row of float32: a
-signature's score is a sum of such rows, which stay in the nearer caches while all signatures read them. Slots
-are numbered by kind of container, then gene, the order in which `kernels.score` adds, and rows are added as
-it adds them: the scores are the same bit for bit. A *span* is a run of tiles, whose values are copied from the
-containers tile by tile: each tile is then expanded from one run of memory, and not from thousands.
+A *tile* is 32 cells, of which every gene of the batch that the block has takes one *slot*, a row of float32:
+a signature's score is a sum of such rows, which stay in the nearer caches while all signatures read them.
+Slots are numbered by kind of container, then gene, the order in which `kernels.score` adds, and rows are
+added as it adds them: the scores are the same bit for bit. A *span* is a run of tiles, whose values are
+copied from the containers tile by tile: each tile is then expanded from one run of memory, not thousands.
 
 Rows hold values times the power of two that their container says, where no weight or scale is so far from 1
 that a product could underflow. A signature whose weights are all one power of two then needs no products:

@@ -47,13 +47,17 @@ def resolve(
     ``weights`` go with the names, for the report. ``strict``: raises `InexactGenes` unless all are exact.
     The report does not say yet how many genes each study measured.
     """
-    ids = [snapshot.gene_ids.get(name, -1) for name in names]
+    gene_id = snapshot.gene_ids.get
+    ids = [gene_id(name, -1) for name in names]
     if -1 not in ids:
         return GeneReport(dict(zip(names, names, strict=True))), ids
     report = report_of(names, weights, snapshot.resolver)
     if strict:
         check_exact(report)
-    return report, [snapshot.gene_ids.get(report.resolved.get(name, ""), -1) for name in names]
+    resolved = report.resolved.get
+    return report, [
+        i if i >= 0 else gene_id(resolved(name, ""), -1) for name, i in zip(names, ids, strict=True)
+    ]
 
 
 def resolve_names(snapshot: Snapshot, names: Iterable[str], strict: bool = False) -> GeneReport:

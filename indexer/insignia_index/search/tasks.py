@@ -62,8 +62,13 @@ class BackgroundThreads(Threads):
         with suppress(OSError, AttributeError):  # elsewhere than on Linux a thread has no priority of its own
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._NICENESS)
 
-    def share(self, work: Callable[[], None], n_threads: int) -> None:
-        """Call ``work`` on ``n_threads`` threads, or on all; raises the first error when all stopped."""
+    def share(
+        self, work: Callable[[], None], n_threads: int, meanwhile: Callable[[], None] | None = None
+    ) -> None:
+        """Call ``work`` on ``n_threads`` threads, or on all; raises the first error when all stopped.
+
+        The caller calls ``meanwhile`` before it waits.
+        """
         asked: list[Future[None]] = []
         # once closed, which a screen may outlive, the caller works alone
         with suppress(RuntimeError):
@@ -71,6 +76,8 @@ class BackgroundThreads(Threads):
                 asked.append(self._helpers.submit(work))
         if not asked:
             work()
+        if meanwhile:
+            meanwhile()
         wait(asked)
         for call in asked:
             call.result()
