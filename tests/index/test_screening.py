@@ -362,9 +362,7 @@ def test_an_interrupt_stops_the_threads(tmp_path: Path, monkeypatch: pytest.Monk
     kernel = screening.score_signatures
     with Atlas.open(path, threads=2) as atlas:
         atlas.warm()
-        list(
-            atlas.screen({"x": [f"G{j}" for j in range(12)]})
-        )  # so that all are checked
+        list(atlas.screen({"x": [f"G{j}" for j in range(12)]}))  # so that all are checked
         monkeypatch.setattr(screening, "score_signatures", scoring)
         with monkeypatch.context() as patch:
             patch.setattr(tasks, "wait", interrupted)
