@@ -217,6 +217,26 @@ class Snapshot:
                     shard.checked[fresh] = True
             self._checked[gene_ids] = True
 
+    def unchecked(self, gene_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Those of the genes whose containers nobody has checked yet."""
+        return gene_ids[~self._checked[gene_ids]]
+
+    def check_in_block(self, block: int, gene_ids: npt.NDArray[np.int64]) -> None:
+        """Check containers of genes in one block of the table; raises `AtlasCorrupt`.
+
+        Takes no lock, so that several threads may share the blocks: who has seen them all marks the genes.
+        """
+        study = int(self.block_study[block])
+        shard, place = self.shards[study], block - int(self.block_study.searchsorted(study))
+        self._check_shard(study, shard, gene_ids[gene_ids < shard.n_genes], np.array([place]))
+
+    def mark_checked(self, gene_ids: npt.NDArray[np.int64]) -> None:
+        """Remember genes whose containers were checked in every block."""
+        with self._checking:
+            for shard in self.shards:
+                shard.checked[gene_ids[gene_ids < shard.n_genes]] = True
+            self._checked[gene_ids] = True
+
     def check_study(self, study: int) -> None:
         """Check all containers of a study that nobody has asked for yet; raises `AtlasCorrupt`."""
         shard = self.shards[study]

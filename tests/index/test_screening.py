@@ -17,7 +17,7 @@ from insignia_index import Atlas, CancelToken, HitRule, Signature
 from insignia_index.kernels.columns import SPAN_CELLS
 from insignia_index.search import screening
 from insignia_index.search.screening import Screening
-from insignia_model.errors import InvalidSignature, NoGeneResolved, RequestError
+from insignia_model.errors import AtlasCorrupt, InvalidSignature, NoGeneResolved, RequestError
 from insignia_model.screen import ScreenRequest, ScreenStream, SkippedSignature, signatures_of
 
 from . import strategies
@@ -259,7 +259,7 @@ def test_an_error_of_the_library_arrives_after_the_rows_that_were_complete(
         assert len(atlas.screen({"x": ["G1"]}).to_table()) == 1
 
 
-def test_signatures_are_read_batch_by_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signatures_are_read_one_batch_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(screening, "_MAX_BATCH", 3)
     read = []
 
@@ -271,12 +271,13 @@ def test_signatures_are_read_batch_by_batch(tmp_path: Path, monkeypatch: pytest.
     with Atlas.open(build(tmp_path, [study("A")])) as atlas:
         stream = atlas.screen(source())
         assert (read, stream.plan.n_per_batch) == ([], 3)
-        next(stream)
-        assert len(read) == 3
+        for n_read in (6, 9):
+            next(stream)
+            assert len(read) == n_read
         stream.close()
         with pytest.raises(StopIteration):
             next(stream)
-    assert len(read) == 3
+    assert len(read) == 9
 
 
 def test_a_cancelled_screen_stops_between_two_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,6 +306,43 @@ def test_a_cancelled_screen_stops_between_two_blocks(tmp_path: Path, monkeypatch
         assert exactly(atlas.screen({"x": ["G1"]}).to_table().rows()) == wanted
 
 
+def test_containers_are_checked_by_the_threads_that_score(tmp_path: Path) -> None:
+    with blocks_of(8):
+        path = build(tmp_path, [study("A", 100), study("B", 60)])
+    with Atlas.open(path, threads=3) as atlas:
+        snapshot = atlas._session.snapshot
+        genes = np.array([snapshot.gene_ids[f"G{j}"] for j in range(5)])
+        assert len(snapshot.unchecked(genes)) == 5
+        list(atlas.screen({"x": ["G0", "G1"], "y": ["G1", "G2"]}))
+        assert snapshot.unchecked(genes).tolist() == genes[3:].tolist()
+        assert all(shard.checked[genes[:3]].all() for shard in snapshot.shards)
+
+
+def test_a_damaged_container_ends_the_screen(tmp_path: Path) -> None:
+    path = build(tmp_path, [study("A", 100), study("B", 60)])
+    with Atlas.open(path, threads=2) as atlas:
+        snapshot = atlas._session.snapshot
+        gene = snapshot.gene_ids["G1"]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("insignia_index.snapshot.check_genes", lambda *_: (4, 0, gene))
+            with pytest.raises(AtlasCorrupt, match="G1: a container does not match its checksum"):
+                next(atlas.screen({"x": ["G1"]}))
+        assert snapshot.unchecked(np.array([gene])).tolist() == [gene]
+        assert len(atlas.screen({"x": ["G1"]}).to_table()) == 2
+
+
+def test_weights_that_are_one_power_of_two_and_others_give_the_same_bits(tmp_path: Path) -> None:
+    path = build(tmp_path, [of_every_kind("A", 700), of_every_kind("B", 300, 5)])
+    genes = [f"G{i}" for i in range(30)]
+    alike = {f"{w}": dict.fromkeys(genes, w) for w in (1.0, 4.0, -1.0, 3.0, 2.0**-80, 2.0**80)}
+    extreme = {"wide": {gene: 2.0 ** (9 * i - 130) for i, gene in enumerate(genes)}}
+    with Atlas.open(path, threads=2) as atlas:
+        for aggregate in ("mean", "sum"):
+            request = ScreenRequest.of(group_by=("study", "sample"), aggregate=aggregate)
+            for signatures in (alike, {"1": alike["1.0"], "3": alike["3.0"]}, alike | extreme):
+                assert screened(atlas, request, signatures) == searched(atlas, request, signatures)
+
+
 def test_an_interrupt_stops_the_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from insignia_index.search import tasks
 
@@ -324,7 +362,7 @@ def test_an_interrupt_stops_the_threads(tmp_path: Path, monkeypatch: pytest.Monk
     kernel = screening.score_signatures
     with Atlas.open(path, threads=2) as atlas:
         atlas.warm()
-        list(atlas.screen({"x": ["G1"]}))
+        list(atlas.screen({"x": [f"G{j}" for j in range(12)]}))  # so that all are checked
         monkeypatch.setattr(screening, "score_signatures", scoring)
         with monkeypatch.context() as patch:
             patch.setattr(tasks, "wait", interrupted)

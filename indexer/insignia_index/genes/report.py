@@ -14,9 +14,15 @@ from insignia_model.genes import GeneReport
 
 def report_of(names: Collection[str], weights: Sequence[float] | None, resolver: Resolver) -> GeneReport:
     """Report of distinct ``names``; ``weights`` go with them (None: all the same)."""
-    found = {name: resolver.find(name) for name in names if name not in resolver}
+    found = {name: resolver.find(name) for name in resolver.unknown(names)}
     used = {name: f.used for name, f in found.items() if f.used is not None}
-    resolved = {name: used.get(name, name) for name in names if name in used or name not in found}
+    # most names are exact: a screen reports on thousands of signatures of hundreds
+    resolved = dict(zip(names, names, strict=True))
+    for name in found:
+        if name in used:
+            resolved[name] = used[name]
+        else:
+            del resolved[name]
     missing = tuple(name for name, f in found.items() if f.used is None and not f.candidates)
     return GeneReport(
         resolved=resolved,
@@ -42,8 +48,11 @@ def _suggestions(names: list[str], resolver: Resolver) -> dict[str, tuple[str, .
 
 def _duplicates(resolved: Mapping[str, str], used: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """Symbols that several names mean; of names that are all exact no two mean the same."""
+    symbols = set(used.values())
+    if len(symbols) == len(used) and not any(s in resolved and s not in used for s in symbols):
+        return {}
     names_of: dict[str, list[str]] = {symbol: [] for symbol in used.values()}
-    for name, symbol in resolved.items() if used else ():
+    for name, symbol in resolved.items():
         if symbol in names_of:
             names_of[symbol].append(name)
     return {symbol: tuple(names) for symbol, names in names_of.items() if len(names) > 1}
@@ -57,5 +66,5 @@ def _coverage(names: Collection[str], weights: Sequence[float] | None, resolved:
     if not largest:
         return 1.0
     sizes /= largest  # else the sum of weights that are allowed may be infinite
-    is_resolved = np.array([name in resolved for name in names], np.bool_)
+    is_resolved = np.fromiter(map(resolved.__contains__, names), np.bool_, len(names))
     return float(sizes[is_resolved].sum() / sizes.sum())

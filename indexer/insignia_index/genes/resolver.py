@@ -14,7 +14,7 @@ none is used. Names written as in the table come before names in another case.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from insignia_index.genes.suggest import Speller
@@ -65,6 +65,11 @@ class Resolver:
 
     def __contains__(self, name: str) -> bool:
         return name in self._vocabulary
+
+    def unknown(self, names: Iterable[str]) -> list[str]:
+        """Those of the names that are not of the vocabulary."""
+        vocabulary = self._vocabulary
+        return [name for name in names if name not in vocabulary]
 
     def suggest(self, name: str) -> tuple[str, ...]:
         """Symbols that are spelled like a name, best first."""

@@ -1,23 +1,22 @@
 """Many signatures at once: a block's containers are expanded once, then every signature adds its columns.
 
-A *span* is a run of SPAN_TILES tiles, a *tile* 32 cells. Of each, every gene of the batch that the block has
-takes one *slot*, 32 float16 values in a row: a signature's score is then a sum of such rows, which stay in
-the nearer caches while all signatures read them. Slots are numbered by kind of container, then gene, the
-order in which `kernels.score` adds, and rows are added as it adds them: the scores are the same bit for bit.
+A *tile* is 32 cells, of which every gene of the batch that the block has takes one *slot*, a row of float32:
+a signature's score is a sum of such rows, which stay in the nearer caches while all signatures read them.
+Slots are numbered by kind of container, then gene, the order in which `kernels.score` adds, and rows are
+added as it adds them: the scores are the same bit for bit. A *span* is a run of tiles, whose values are
+copied from the containers tile by tile: each tile is then expanded from one run of memory, not thousands.
+
+Rows hold values times the power of two that their container says, where no weight or scale is so far from 1
+that a product could underflow. A signature whose weights are all one power of two then needs no products:
+its weight divides the divisor instead.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
 
 from insignia_index.format.layout import BITMAP, FULL, LIST
-from insignia_index.kernels.containers import add_list
 from insignia_index.kernels.directory import (
     ENTRIES,
     FIRST_ROW,
@@ -31,12 +30,10 @@ from insignia_index.kernels.directory import (
     entry_kind,
     entry_offset,
 )
-from insignia_index.kernels.expand import expand_half
 from insignia_index.kernels.memory import (
     HAS_EXPAND,
-    HAS_HALF,
     fetch_add,
-    fused_multiply_add,
+    half_to_float,
     popcount,
     prefetch,
     prefetch_line,
@@ -44,98 +41,46 @@ from insignia_index.kernels.memory import (
     view,
 )
 from insignia_index.kernels.score import SCALES, finish_block
+from insignia_index.kernels.tile_rows import (
+    LANES,
+    LIST_STEP,
+    ROW_BYTES,
+    TILE_CELLS,
+    add_postings,
+    add_rows,
+    add_weighted_rows,
+    copy_halves,
+    expand_word,
+)
 
-#: Cells of a tile: two vectors of scores, and one cache line of float16 values.
-TILE_CELLS = 32
-#: Tiles that are expanded at a time: more of them read a container in longer runs, but leave the cache.
+#: Tiles whose values are sorted at a time: a container is read in runs of some hundred bytes.
 SPAN_TILES = 8
 SPAN_CELLS = TILE_CELLS * SPAN_TILES
 #: Places behind the cells of a row of sums: the rest of a tile, and a cache line, so that rows do not all
 #: begin in the same part of the cache.
 SUMS_PAD = TILE_CELLS + 16
-_TILE_BYTES = np.uint64(2 * TILE_CELLS)
-_LANES = 16
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
+#: Between 1 / MODERATE and this, weights and scales have products that are exact.
+MODERATE = 2.0**40
+_ROW_BYTES = np.uint64(ROW_BYTES)
+_PACKED_BYTES = np.uint64(2 * TILE_CELLS)
+#: Of the values of a container that will soon be read: what a span holds of a common gene.
+_BYTES_AHEAD = 256
 
-#: Of a slot's container: addresses where a bitmap's masks and the values are read on, number of values.
+#: By slot, of its container: addresses where a bitmap's masks and the values are read on, number of values.
 MASKS, VALUES, LENGTH = range(3)
-#: Slots between the one that is expanded and the one whose cache lines are asked for.
+#: Slots between the one whose values are sorted and the one whose cache lines are asked for.
 _AHEAD = 4
-
-
-def _widened(builder: Any, halves: Any, row: Any) -> Any:
-    """Vector of float16 as float32; where there is no instruction for it, by `half_by_arithmetic`."""
-    if HAS_HALF:
-        return builder.fpext(halves, row)
-    n = row.count
-    words = ir.VectorType(_I32, n)
-
-    def every(kind: Any, value: float) -> Any:
-        return ir.Constant(ir.VectorType(kind, n), [value] * n)
-
-    bits = builder.zext(builder.bitcast(halves, ir.VectorType(ir.IntType(16), n)), words)
-    magnitude = builder.shl(builder.and_(bits, every(_I32, 0x7FFF)), every(_I32, 13))
-    value = builder.fmul(builder.bitcast(magnitude, row), every(ir.FloatType(), 2.0**112))
-    sign = builder.shl(builder.and_(bits, every(_I32, 0x8000)), every(_I32, 16))
-    return builder.bitcast(builder.or_(builder.bitcast(value, words), sign), row)
-
-
-def _make_add_rows() -> Any:
-    """Intrinsic ``(slots, weights, n_full, n_bitmaps, tile, out)``, all but the numbers addresses.
-
-    Writes the sum of weighted rows of a tile, one after the other, as TILE_CELLS float32 to ``out``. Rows of
-    bitmaps are added by fused multiply-add, full columns by a product and an addition.
-    """
-    row, raw_row = ir.VectorType(ir.FloatType(), _LANES), ir.VectorType(ir.HalfType(), _LANES)
-    places = range(TILE_CELLS // _LANES)
-
-    def at(builder: Any, address: Any, offset: int, kind: Any) -> Any:
-        return builder.inttoptr(builder.add(address, _I64(offset)), kind.as_pointer())
-
-    def splat(builder: Any, scalar: Any) -> Any:
-        vector = builder.insert_element(ir.Constant(row, ir.Undefined), scalar, _I32(0))
-        return builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(_I32, _LANES), None))
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        slots, weights, *numbers, tile, out = args
-        totals = [cgutils.alloca_once_value(builder, ir.Constant(row, None)) for _ in places]
-        begin = _I64(0)
-        for number, is_fused in zip(numbers, (False, True), strict=True):
-            end = builder.add(begin, number)
-            with cgutils.for_range(builder, end, start=begin) as loop:
-                slot_place = builder.add(slots, builder.shl(loop.index, _I64(1)))
-                slot = builder.zext(builder.load(at(builder, slot_place, 0, ir.IntType(16))), _I64)
-                weight_place = builder.add(weights, builder.shl(loop.index, _I64(2)))
-                weight = splat(builder, builder.load(at(builder, weight_place, 0, ir.FloatType())))
-                values = builder.add(tile, builder.mul(slot, _I64(2 * TILE_CELLS)))
-                for part, total in zip(places, totals, strict=True):
-                    raw = builder.load(at(builder, values, 2 * _LANES * part, raw_row), align=32)
-                    term, before = _widened(builder, raw, row), builder.load(total)
-                    if is_fused:
-                        after = fused_multiply_add(builder, term, weight, before)
-                    else:
-                        after = builder.fadd(before, builder.fmul(weight, term))
-                    builder.store(after, total)
-            begin = end
-        for part, total in zip(places, totals, strict=True):
-            builder.store(builder.load(total), at(builder, out, 64 * part, row), align=4)
-        return context.get_dummy_value()
-
-    def add_rows(typing_context, slots, weights, n_full, n_bitmaps, tile, out):
-        address, number = types.uint64, types.int64
-        return types.void(address, address, number, number, address, address), generate
-
-    return intrinsic(add_rows)
-
-
-_add_rows = _make_add_rows()
+#: Of a signature in a block: numbers of its full columns, of its rows (these and bitmaps), and of its lists.
+N_FULL, N_ROWS, N_LISTS = range(3)
+#: Bytes of a list's values and of its ids that are asked for early.
+_LIST_AHEAD = 128
 
 
 @njit(nogil=True)
 def _find_slots(row, gene_ids, entries, slot_of, containers, scales, ends):
-    """Number the containers of the batch's genes in a block.
+    """Number the containers of the batch's genes in a block; returns whether all scales are moderate.
 
-    ``slot_of`` int32 (n_genes,): the slot, -1 for none. ``containers`` uint64 (n_genes, 3) and ``scales``
+    ``slot_of`` int32 (n_genes,): the slot, -1 for none. ``containers`` uint64 (3, n_genes) and ``scales``
     float32 (n_genes,) by slot; ``ends`` int64 (3,): the first slot behind full columns, bitmaps, lists.
     ``entries`` uint64 (n_genes,) is room to work in.
     """
@@ -143,7 +88,7 @@ def _find_slots(row, gene_ids, entries, slot_of, containers, scales, ends):
     for g in range(len(gene_ids)):
         index = entry_index(row, gene_ids[g])
         entries[g] = directory[index] if index >= 0 else NO_ENTRY
-    n = 0
+    n, are_moderate = 0, True
     slot_of[:] = -1
     for place, kind in enumerate((FULL, BITMAP, LIST)):
         for g in range(len(gene_ids)):
@@ -152,159 +97,211 @@ def _find_slots(row, gene_ids, entries, slot_of, containers, scales, ends):
                 continue
             address, count = np.uint64(row[PAYLOAD] + entry_offset(entry)), entry_count(entry)
             slot_of[g] = n
-            containers[n, VALUES], containers[n, LENGTH] = address, np.uint64(count)
+            containers[VALUES, n], containers[LENGTH, n] = address, np.uint64(count)
             if kind == BITMAP:
-                containers[n, MASKS] = address
-                containers[n, VALUES] += np.uint64((row[N_CELLS] + 31) // 32 * 4)
-            scales[n] = SCALES[entry_exponent(entry)]
+                containers[MASKS, n] = address
+                containers[VALUES, n] += np.uint64((row[N_CELLS] + 31) // 32 * 4)
+            scale = SCALES[entry_exponent(entry)]
+            scales[n] = scale
+            are_moderate &= 1 / MODERATE <= scale <= MODERATE
             n += 1
         ends[place] = n
+    return are_moderate
 
 
 @njit(nogil=True)
-def _map_signatures(starts, members, weights, slot_of, scales, ends, slots, slot_weights, cuts):
-    """Slots uint16 of every signature's genes by kind, with the weights of their stored values.
+def _map_signatures(
+    starts, members, weights, is_plain, slot_of, scales, ends, is_scaled,
+    row_slots, row_weights, list_slots, list_weights, counts,
+):  # fmt: skip
+    """Slots uint16 and weights of every signature's rows and lists, each from the signature's start on.
 
-    ``cuts`` int64 (n_signatures, 4): where a signature's slots of each kind begin, and the end.
+    ``counts`` int64 (n_signatures, 3). Full columns come first among the rows, each kind in gene order.
+    ``is_scaled``: whether rows will hold the values times their scale. Lists hold stored values.
     """
-    n, counts = 0, np.empty(3, np.int64)
     for s in range(len(starts) - 1):
-        counts[:] = 0
-        for i in range(starts[s], starts[s + 1]):
+        n_rows, n_lists = starts[s], starts[s]
+        for i in range(starts[s], starts[s + 1] if ends[0] else starts[s]):
             slot = slot_of[members[i]]
-            if slot >= 0:
-                counts[_kind_of_slot(slot, ends)] += 1
-        cuts[s, 0] = n
-        for place in range(3):
-            cuts[s, place + 1] = cuts[s, place] + counts[place]
-            counts[place] = cuts[s, place]
+            if 0 <= slot < ends[0]:
+                row_slots[n_rows], row_weights[n_rows] = slot, weights[i] * (1 if is_scaled else scales[slot])
+                n_rows += 1
+        counts[s, N_FULL] = n_rows - starts[s]
         for i in range(starts[s], starts[s + 1]):
-            slot = slot_of[members[i]]
-            if slot < 0:
-                continue
-            place = _kind_of_slot(slot, ends)
-            slots[counts[place]] = slot
+            # no branch: the kinds come in no order, and the processor would guess wrong every other time.
+            # What is written behind the last of a kind is not read, or overwritten by the next signature
+            slot = np.int64(slot_of[members[i]])
+            weight, scale = weights[i], scales[slot]
+            row_slots[n_rows], list_slots[n_lists] = slot, slot
+            row_weights[n_rows] = weight if is_scaled else weight * scale
             # a power of two: the product with a stored value is the product with the value itself
-            slot_weights[counts[place]] = weights[i] * scales[slot]
-            counts[place] += 1
-        n = cuts[s, 3]
-
-
-@njit(nogil=True, inline="always")
-def _kind_of_slot(slot, ends):
-    return np.int64(slot >= ends[0]) + np.int64(slot >= ends[1])
-
-
-@njit(nogil=True, inline="always")
-def _expand_word(values, bits, out):
-    """Expand packed float16 values to the set bits of 32 cells, zeros elsewhere."""
-    if HAS_EXPAND:
-        expand_half(values, bits, out)
-    else:
-        cells, packed = view(out, TILE_CELLS, np.uint16), view(values, TILE_CELLS, np.uint16)
-        cells[:] = 0
-        n = 0
-        while bits:
-            cells[trailing_zeros(bits)] = packed[n]
-            n += 1
-            bits &= np.uint32(bits - np.uint32(1))
+            list_weights[n_lists] = scale if is_scaled and is_plain[s] else weight * scale
+            n_rows += np.int64(slot >= ends[0]) & np.int64(slot < ends[1])
+            n_lists += np.int64(slot >= ends[1])
+        counts[s, N_ROWS], counts[s, N_LISTS] = n_rows - starts[s], n_lists - starts[s]
 
 
 @njit(nogil=True)
-def _expand_span(containers, ends, n_cells, first, tiles, pitch):
-    """Expand cells [first, first + SPAN_CELLS) of full columns and bitmaps; tiles: ``pitch`` bytes apart."""
-    n_tiles = min(SPAN_TILES, (n_cells - first + TILE_CELLS - 1) // TILE_CELLS)
-    for slot in range(ends[1]):
-        out = tiles + np.uint64(slot) * _TILE_BYTES
-        if slot < ends[0]:
-            _expand_full(containers[slot], first, n_cells, n_tiles, out, pitch)
-            continue
+def pack_span(containers, ends, n_cells, first, masks, cursors):
+    """Sort what the containers hold of cells [first, first + SPAN_CELLS) by tile, then slot.
+
+    ``masks`` uint32 (SPAN_TILES, at least n_slots): which cells of a tile have a value. ``cursors`` uint64
+    (SPAN_TILES,): where the values of a tile go, float16, one slot behind the other; they are moved on.
+    """
+    n_tiles = (min(SPAN_CELLS, n_cells - first) + TILE_CELLS - 1) // TILE_CELLS
+    for slot in range(ends[0]):
+        for tile in range(n_tiles):
+            begin = first + tile * TILE_CELLS
+            n = min(TILE_CELLS, n_cells - begin)
+            masks[tile, slot] = _low_bits(n)
+            _copy(containers[VALUES, slot] + np.uint64(2 * begin), n, cursors, tile)
+    for slot in range(ends[0], ends[1]):
         following = min(slot + _AHEAD, ends[1] - 1)
-        prefetch_line(containers[following, VALUES])
-        prefetch_line(containers[following, MASKS])
-        _expand_bitmap(containers[slot], n_tiles, out, pitch)
+        prefetch_line(containers[MASKS, following])
+        prefetch(containers[VALUES, following], _BYTES_AHEAD)
+        values, own = containers[VALUES, slot], view(containers[MASKS, slot], n_tiles, np.uint32)
+        for tile in range(n_tiles):
+            bits = own[tile]
+            n = popcount(bits)
+            masks[tile, slot] = bits
+            _copy(values, n, cursors, tile)
+            values += np.uint64(2 * n)
+        containers[VALUES, slot] = values
+        containers[MASKS, slot] += np.uint64(4 * n_tiles)
 
 
 @njit(nogil=True, inline="always")
-def _expand_full(container, first, n_cells, n_tiles, out, pitch):
-    column = view(container[VALUES], n_cells, np.uint16)
-    for tile in range(n_tiles):
-        cells = view(out + np.uint64(tile) * pitch, TILE_CELLS, np.uint16)
-        begin = first + tile * TILE_CELLS
-        n = min(TILE_CELLS, n_cells - begin)
-        cells[:n] = column[begin : begin + n]
+def _low_bits(n):
+    return np.uint32((np.uint64(1) << np.uint64(n)) - np.uint64(1))
 
 
 @njit(nogil=True, inline="always")
-def _expand_bitmap(container, n_tiles, out, pitch):
-    """Read on where the last span ended."""
-    masks, values = view(container[MASKS], n_tiles, np.uint32), container[VALUES]
-    for tile in range(n_tiles):
-        _expand_word(values, masks[tile], out + np.uint64(tile) * pitch)
-        values += np.uint64(2 * popcount(masks[tile]))
-    container[VALUES] = values
-    container[MASKS] += np.uint64(4 * n_tiles)
+def _copy(values, n, cursors, tile):
+    """Copy n values, at most TILE_CELLS, to a tile's cursor, and move it on."""
+    if HAS_EXPAND:
+        # most words have few values: longer copies would nearly all lie across two cache lines
+        bits = _low_bits(n)
+        copy_halves(values, np.uint16(bits), cursors[tile])
+        if n > LANES:
+            beyond = np.uint64(2 * LANES)
+            copy_halves(values + beyond, np.uint16(bits >> np.uint32(LANES)), cursors[tile] + beyond)
+    else:
+        source, target = view(values, n, np.uint16), view(cursors[tile], n, np.uint16)
+        for i in range(n):
+            target[i] = source[i]
+    cursors[tile] += np.uint64(2 * n)
 
 
 @njit(nogil=True)
-def _add_tile(tile, slots, slot_weights, cuts, out, pitch):
-    """Write the sums of a tile's full columns and bitmaps of every signature, ``pitch`` bytes apart."""
-    slots_at, weights_at = np.uint64(slots.ctypes.data), np.uint64(slot_weights.ctypes.data)
-    for s in range(len(cuts)):
-        begin, n_full, n_bitmaps = np.uint64(cuts[s, 0]), cuts[s, 1] - cuts[s, 0], cuts[s, 2] - cuts[s, 1]
-        places, weights = slots_at + np.uint64(2) * begin, weights_at + np.uint64(4) * begin
-        _add_rows(places, weights, n_full, n_bitmaps, tile, out)
+def expand_tile(masks, values, scales, n_slots, tile):
+    """Write the rows of a tile: float32 values times the scale of their slot, zeros elsewhere."""
+    for slot in range(n_slots):
+        bits, out = masks[slot], tile + np.uint64(slot) * _ROW_BYTES
+        if HAS_EXPAND:
+            expand_word(values, bits, scales[slot], out)
+        else:
+            _expand_bits(values, bits, scales[slot], out)
+        values += np.uint64(2 * popcount(bits))
+
+
+@njit(nogil=True, inline="always")
+def _expand_bits(values, bits, scale, out):
+    cells, packed = view(out, TILE_CELLS, np.float32), view(values, TILE_CELLS, np.uint16)
+    cells[:] = 0
+    n = 0
+    while bits:
+        cells[trailing_zeros(bits)] = half_to_float(packed[n]) * scale
+        n += 1
+        bits &= np.uint32(bits - np.uint32(1))
+
+
+@njit(nogil=True)
+def _add_tile(tile, starts, counts, is_plain, row_slots, row_weights, out, pitch):
+    """Write the sums of a tile's rows of every signature, ``pitch`` bytes apart."""
+    slots_at, weights_at = np.uint64(row_slots.ctypes.data), np.uint64(row_weights.ctypes.data)
+    for s in range(len(counts)):
+        slots, n_full, n_rows = slots_at + np.uint64(2 * starts[s]), counts[s, N_FULL], counts[s, N_ROWS]
+        if is_plain[s]:
+            add_rows(slots, n_rows, tile, out)
+        else:
+            weights = weights_at + np.uint64(4 * starts[s])
+            add_weighted_rows(slots, weights, n_full, n_rows - n_full, tile, out)
         out += pitch
+
+
+@njit(nogil=True, inline="always")
+def _add_list(sums, address, count, weight):
+    """Same numbers as `kernels.containers.add_list`, whose conversions are made one by one."""
+    at_sums, at_ids = np.uint64(sums.ctypes.data), address + np.uint64(2 * count)
+    n = count // LIST_STEP * LIST_STEP
+    for i in range(0, n, LIST_STEP):
+        offset = np.uint64(2 * i)
+        add_postings(address + offset, at_ids + offset, weight, at_sums)
+    halves, ids = view(address, count, np.uint16), view(at_ids, count, np.uint16)
+    for i in range(n, count):
+        sums[ids[i]] += weight * half_to_float(halves[i])
+
+
+@njit(nogil=True, inline="always")
+def _prefetch_list(address, count):
+    prefetch(address, _LIST_AHEAD)
+    prefetch(address + np.uint64(2 * count), _LIST_AHEAD)
 
 
 @njit(nogil=True, error_model="numpy")
 def _finish_signatures(
-    containers,
-    slots,
-    slot_weights,
-    cuts,
-    divisors,
-    sums,
-    order,
-    order_starts,
-    first,
-    n_cells,
-    out,
-    statistics,
-):
+    containers, starts, counts, list_slots, list_weights, divisors, sums,
+    order, order_starts, first, n_cells, out, statistics,
+):  # fmt: skip
     """Add the lists, divide, and take the statistics of the block's slots, of every signature.
 
     ``sums`` float32 (n, at least n_cells), so far; writes n_cells scores of every signature from column
     ``first`` of ``out`` on, and ``statistics`` float64 (n, n_slots, 3).
     """
-    for s in range(len(cuts)):
+    for s in range(len(counts)):
         # views of addresses are contiguous, as rows of a part of an array are not to the compiler
         buffer = view(np.uint64(sums[s:].ctypes.data), n_cells, np.float32)
-        for i in range(cuts[s, 2], cuts[s, 3]):
-            following = containers[slots[min(i + 2, cuts[s, 3] - 1)]]
-            prefetch(following[VALUES], 128)
-            prefetch(following[VALUES] + np.uint64(2) * following[LENGTH], 128)
-            container = containers[slots[i]]
-            add_list(buffer, container[VALUES], np.int64(container[LENGTH]), slot_weights[i], True)
+        # the sums of the next signature left the cache when its rows were added
+        at_next = np.uint64(sums[min(s + 1, len(counts) - 1) :].ctypes.data)
+        n_next = (n_cells // 16 + counts[s, N_LISTS]) // max(1, counts[s, N_LISTS])
+        last = starts[s] + counts[s, N_LISTS] - 1
+        for i in range(starts[s], last + 1):
+            slot, following = list_slots[i], list_slots[min(i + 2, last)]
+            _prefetch_list(containers[VALUES, following], np.int64(containers[LENGTH, following]))
+            prefetch(at_next, 64 * n_next)
+            at_next += np.uint64(64 * n_next)
+            _add_list(buffer, containers[VALUES, slot], np.int64(containers[LENGTH, slot]), list_weights[i])
         scores = view(np.uint64(out[s:, first:].ctypes.data), n_cells, np.float32)
         finish_block(buffer, divisors[s], order, order_starts, scores, statistics[s])
 
 
+@njit(nogil=True, inline="always")
+def _reset(cursors, packed, n_slots):
+    """Where each tile of a span has its packed values: room for TILE_CELLS of every slot."""
+    for tile in range(SPAN_TILES):
+        cursors[tile] = np.uint64(packed.ctypes.data) + np.uint64(tile * n_slots) * _PACKED_BYTES
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def score_signatures(
-    table, blocks, claimed, gene_ids, starts, members, weights, divisors,
-    entries, slot_of, containers, scales, slots, slot_weights, cuts, tiles, sums,
+    table, blocks, claimed, gene_ids, starts, members, weights, divisors, is_plain, are_moderate,
+    entries, slot_of, containers, scales, row_slots, row_weights, list_slots, list_weights, counts,
+    block_plain, block_divisors, masks, packed, rows, sums,
     order, order_starts, slot_starts, out, statistics,
 ):  # fmt: skip
     """Score one block, that no other thread has claimed, with every signature of a batch (float16 values).
 
     ``claimed`` int64 (1,): how many of ``blocks`` (indices into ``table``) are taken. ``gene_ids`` int64
     (n_genes,): genes of the batch, ascending, checked. By signature: ``starts`` int64 (n + 1,) into
-    ``members`` int32 (genes of the batch, ascending) and ``weights`` float32; ``divisors`` float32 (n,). Room
-    to work in: ``entries`` uint64, ``slot_of`` int32, ``scales`` float32 (n_genes,), ``containers`` uint64
-    (n_genes, 3), ``slots`` uint16 and ``slot_weights`` float32 (as ``members``), ``cuts`` int64 (n, 4),
-    ``tiles`` uint16 (SPAN_CELLS * n_genes + 32,), ``sums`` float32 (n, SUMS_PAD more than the cells of the
-    largest block). ``order``, ``order_starts`` and ``slot_starts`` as for `kernels.score.score_blocks_half`.
+    ``members`` int32 (genes of the batch, ascending) and ``weights`` float32; ``divisors`` float32 (n,);
+    ``is_plain`` bool (n,): whether its weights are one power of two. ``are_moderate``: whether the sizes of
+    all weights lie between 1 / MODERATE and MODERATE. Room to work in: ``entries`` uint64, ``slot_of`` int32,
+    ``scales`` float32 (n_genes,), ``containers`` uint64 (3, n_genes), ``row_slots``, ``list_slots`` uint16
+    and ``row_weights``, ``list_weights`` float32 (one more than ``members``), ``counts`` int64 (n, 3),
+    ``block_plain`` bool and ``block_divisors`` float32 (n,), ``masks`` uint32 (SPAN_TILES, n_genes),
+    ``packed`` uint16 (SPAN_CELLS * n_genes + TILE_CELLS,), ``rows`` float32 (TILE_CELLS * n_genes + 16,),
+    ``sums`` float32 (n, SUMS_PAD more than the cells of the largest block). ``order``, ``order_starts`` and
+    ``slot_starts`` as for `kernels.score.score_blocks_half`.
 
     The containers are read where they lie in the file: by gene within a block, in the order in which they
     are wanted here.
@@ -320,19 +317,31 @@ def score_signatures(
     row = table[block]
     n_cells, first_row = row[N_CELLS], row[FIRST_ROW]
     ends = np.zeros(3, np.int64)
-    _find_slots(row, gene_ids, entries, slot_of, containers, scales, ends)
-    _map_signatures(starts, members, weights, slot_of, scales, ends, slots, slot_weights, cuts)
-    aligned = (np.uint64(tiles.ctypes.data) + np.uint64(63)) // np.uint64(64) * np.uint64(64)
-    pitch = np.uint64(ends[1]) * _TILE_BYTES
+    is_scaled = _find_slots(row, gene_ids, entries, slot_of, containers, scales, ends) and are_moderate
+    _map_signatures(
+        starts, members, weights, is_plain, slot_of, scales, ends, is_scaled,
+        row_slots, row_weights, list_slots, list_weights, counts,
+    )  # fmt: skip
+    for s in range(len(divisors)):
+        block_plain[s] = is_scaled and is_plain[s]
+        block_divisors[s] = divisors[s] / (weights[starts[s]] if block_plain[s] else np.float32(1))
+    if not is_scaled:
+        scales[: ends[1]] = 1
+    tile = (np.uint64(rows.ctypes.data) + np.uint64(63)) // np.uint64(64) * np.uint64(64)
     sums_at, sums_pitch = np.uint64(sums.ctypes.data), np.uint64(4 * sums.shape[1])
+    cursors = np.empty(SPAN_TILES, np.uint64)
     for first in range(0, n_cells, SPAN_CELLS):
-        _expand_span(containers, ends, n_cells, first, aligned, pitch)
+        _reset(cursors, packed, ends[1])
+        pack_span(containers, ends, n_cells, first, masks, cursors)
+        _reset(cursors, packed, ends[1])
         for begin in range(first, min(first + SPAN_CELLS, n_cells), TILE_CELLS):
-            here = aligned + np.uint64((begin - first) // TILE_CELLS) * pitch
-            _add_tile(here, slots, slot_weights, cuts, sums_at + np.uint64(4 * begin), sums_pitch)
+            here = (begin - first) // TILE_CELLS
+            expand_tile(masks[here], cursors[here], scales, ends[1], tile)
+            at_cells = sums_at + np.uint64(4 * begin)
+            _add_tile(tile, starts, counts, block_plain, row_slots, row_weights, at_cells, sums_pitch)
     group_slots = slice(slot_starts[block], slot_starts[block + 1])
     _finish_signatures(
-        containers, slots, slot_weights, cuts, divisors, sums,
+        containers, starts, counts, list_slots, list_weights, block_divisors, sums,
         order, order_starts[group_slots.start : group_slots.stop + 1],
         first_row, n_cells, out, statistics[:, group_slots],
     )  # fmt: skip

@@ -53,7 +53,10 @@ def resolve(
     report = report_of(names, weights, snapshot.resolver)
     if strict:
         check_exact(report)
-    return report, [snapshot.gene_ids.get(report.resolved.get(name, ""), -1) for name in names]
+    resolved = report.resolved.get
+    return report, [
+        i if i >= 0 else gene_id(resolved(name, ""), -1) for name, i in zip(names, ids, strict=True)
+    ]
 
 
 def resolve_names(snapshot: Snapshot, names: Iterable[str], strict: bool = False) -> GeneReport:

@@ -8,45 +8,48 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
 from insignia_index.cancel import CancelToken
-from insignia_index.kernels.columns import SPAN_CELLS, SUMS_PAD, score_signatures
+from insignia_index.kernels.columns import (
+    MODERATE,
+    SPAN_CELLS,
+    SPAN_TILES,
+    SUMS_PAD,
+    score_signatures,
+)
 from insignia_index.kernels.score import MAXIMUM
 from insignia_index.kernels.summarise import MEAN
+from insignia_index.kernels.tile_rows import TILE_CELLS
 from insignia_index.search.engine import Session
 from insignia_index.search.finalise import Units, group_columns
 from insignia_index.search.grouping import Grouping
 from insignia_index.search.plan import Query, plan_query
+from insignia_index.search.read_ahead import Item, Planned, ReadAhead
 from insignia_index.search.scoring import Work, score_all, score_dtype
 from insignia_index.search.screen_genes import GroupGenes, MeanRows, leading_genes, posting_means
 from insignia_index.search.select import select
 from insignia_index.search.tasks import BackgroundThreads
 from insignia_model.errors import RequestError
 from insignia_model.screen import ScreenChunk, ScreenPlan, ScreenRequest, SkippedSignature
-from insignia_model.signature import Signature
 from insignia_model.table import Column, Table
 
 #: Memory for the scores and statistics of a batch, and for the sums that its threads work in.
 MEMORY_BYTES = 3 << 29
-#: Of fewer signatures expanding the blocks would be most of the work; more together save little.
-_MAX_BATCH = 1_024
+#: Of fewer signatures sorting and expanding the blocks would be a large part of the work.
+_MAX_BATCH = 1_700
 #: Rows of a chunk, and those of one signature more: some 8 MB.
 CHUNK_ROWS = 65_536
 #: Columns of a group if mean scores alone are asked for.
 MEAN_COLUMNS = ("n_cells", "mean", "n_samples", "n_genes_measured")
 NULL_COLUMNS = ("null_mean", "null_sd", "null_z", "null_p")
-#: Genes whose containers are checked at a time: a search that asks for others waits for these.
-_GENES_CHECKED = 1_024
 #: Slots are numbered by uint16.
 _MAX_GENES = 1 << 16
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Item = Signature | SkippedSignature
 _Groups = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]  #: as `Units.groups` has them
 
 
@@ -73,23 +76,23 @@ class Screening:
         wants_genes = request.hits is None or request.null or request.n_leading > 0
         self._genes = GroupGenes.of(session, self._grouping, request, cancel) if wants_genes else None
         self._mean_rows = MeanRows(self._grouping, request.min_cells)
+        self._ahead = ReadAhead(iter(()), 1, self._planned)
 
     def chunks(self, items: Iterable[Item]) -> Generator[ScreenChunk, None, None]:
-        """Rows of the signatures, scored a batch at a time."""
-        source = iter(items)
+        """Rows of the signatures, scored a batch at a time, of which the next is read meanwhile."""
+        self._ahead = ReadAhead(iter(items), self.plan.n_per_batch, self._planned)
         try:
-            while batch := list(islice(source, self.plan.n_per_batch)):
+            while batch := self._ahead.take():
                 yield from self._chunks(batch)
         except KeyboardInterrupt:
             self._cancel.cancel()  # the threads, which nobody waits for any more
             raise
 
-    def _chunks(self, batch: list[Item]) -> Iterator[ScreenChunk]:
-        planned = [self._planned(item) for item in batch]
-        queries = [query for query in planned if isinstance(query, Query)]
+    def _chunks(self, batch: list[Planned]) -> Iterator[ScreenChunk]:
+        queries = [query for _, query in batch if isinstance(query, Query)]
         found = iter(self._found(queries) if queries else ())
         rows = _Rows(self._grouping, self._request)
-        for item, query in zip(batch, planned, strict=True):
+        for item, query in batch:
             if isinstance(query, Query):
                 rows.add(item.name, query, next(found))
             else:
@@ -185,12 +188,19 @@ class Screening:
         postings = self._session.genes.get(query.gene_ids)
         return score_all(self._work(), query, postings, self._session.value_bits, scores)
 
+    def _check(self, gene_ids: npt.NDArray[np.int64]) -> None:
+        """Check containers on all threads; no lock is held while they are waited for."""
+        snapshot = self._session.snapshot
+        fresh = snapshot.unchecked(gene_ids)
+        if len(fresh):
+            blocks = len(snapshot.table)
+            self._work().run(lambda block: snapshot.check_in_block(block, fresh), blocks)
+            snapshot.mark_checked(fresh)
+
     def _score(self, queries: list[Query], scores: npt.NDArray[np.floating], statistics: Floats) -> None:
         snapshot, grouping = self._session.snapshot, self._grouping
         batch = _Batch.of(queries)
-        for first in range(0, len(batch.gene_ids), _GENES_CHECKED):
-            self._cancel.check()
-            snapshot.check_genes(batch.gene_ids[first : first + _GENES_CHECKED])
+        self._check(batch.gene_ids)
         claimed = np.zeros(1, np.int64)
 
         def score() -> None:
@@ -200,11 +210,12 @@ class Screening:
                 self._cancel.check()
                 more = score_signatures(
                     snapshot.table, grouping.blocks, claimed, batch.gene_ids,
-                    batch.starts, batch.members, batch.weights, batch.divisors, *room,
+                    batch.starts, batch.members, batch.weights, batch.divisors,
+                    batch.is_plain, batch.are_moderate, *room,
                     grouping.order, grouping.order_starts, grouping.slot_starts, scores, statistics,
                 )  # fmt: skip
 
-        self._threads.share(score, self._threads.n_threads)
+        self._threads.share(score, self._threads.n_threads, self._ahead.read)
 
 
 def _parts(queries: list[Query]) -> Iterator[slice]:
@@ -231,28 +242,39 @@ class _Batch:
     members: npt.NDArray[np.int32]
     weights: npt.NDArray[np.float32]
     divisors: npt.NDArray[np.float32]
+    is_plain: npt.NDArray[np.bool_]
+    are_moderate: bool
 
     @classmethod
     def of(cls, queries: list[Query]) -> _Batch:
         genes = np.concatenate([query.gene_ids for query in queries])
         union, members = np.unique(genes, return_inverse=True)
+        starts = np.concatenate([[0], np.cumsum([len(query.gene_ids) for query in queries])])
+        weights = np.concatenate([query.weights for query in queries]).astype(np.float32)
+        firsts = weights[starts[:-1]]
+        is_one = np.logical_and.reduceat(weights == np.repeat(firsts, np.diff(starts)), starts[:-1])
+        sizes = np.abs(weights)
         return cls(
             gene_ids=union,
-            starts=np.concatenate([[0], np.cumsum([len(query.gene_ids) for query in queries])]),
+            starts=starts,
             members=members.astype(np.int32),
-            weights=np.concatenate([query.weights for query in queries]).astype(np.float32),
+            weights=weights,
             divisors=np.array([query.divisor for query in queries], np.float32),
+            is_plain=is_one & (np.frexp(firsts)[0] == 0.5),
+            are_moderate=bool(sizes.min() >= 1 / MODERATE and sizes.max() <= MODERATE),
         )
 
     def room(self, block_cells: int) -> tuple[npt.NDArray[np.generic], ...]:
         """What a thread works in; ``block_cells``: cells of the largest block."""
-        n = len(self.gene_ids)
+        n, n_members, n_sets = len(self.gene_ids), len(self.members) + 1, len(self.divisors)
         return (
             np.empty(n, np.uint64), np.empty(n, np.int32),
-            np.empty((n, 3), np.uint64), np.empty(n, np.float32),
-            np.empty(len(self.members), np.uint16), np.empty(len(self.members), np.float32),
-            np.empty((len(self.divisors), 4), np.int64), np.empty(SPAN_CELLS * n + 32, np.uint16),
-            np.empty((len(self.divisors), block_cells + SUMS_PAD), np.float32),
+            np.empty((3, n), np.uint64), np.empty(n, np.float32),
+            np.empty(n_members, np.uint16), np.empty(n_members, np.float32),
+            np.empty(n_members, np.uint16), np.empty(n_members, np.float32), np.empty((n_sets, 3), np.int64),
+            np.empty(n_sets, np.bool_), np.empty(n_sets, np.float32),
+            np.empty((SPAN_TILES, n), np.uint32), np.empty(SPAN_CELLS * n + TILE_CELLS, np.uint16),
+            np.empty(TILE_CELLS * n + 16, np.float32), np.empty((n_sets, block_cells + SUMS_PAD), np.float32),
         )  # fmt: skip
 
 

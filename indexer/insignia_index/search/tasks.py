@@ -134,9 +134,16 @@ class BackgroundThreads(Threads):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._NICENESS)
 
     def share(
-        self, work: Callable[[], None], n_threads: int, is_done: Callable[[], bool] | None = None
+        self,
+        work: Callable[[], None],
+        n_threads: int,
+        is_done: Callable[[], bool] | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> None:
-        """Call ``work`` on ``n_threads`` threads, or on all; raises the first error when all stopped."""
+        """Call ``work`` on ``n_threads`` threads, or on all; raises the first error when all stopped.
+
+        The caller calls ``meanwhile`` before it waits.
+        """
         asked: list[Future[None]] = []
         # once closed, which a screen may outlive, the caller works alone
         with suppress(RuntimeError):
@@ -144,6 +151,8 @@ class BackgroundThreads(Threads):
                 asked.append(self._executor.submit(work))
         if not asked:
             work()
+        if meanwhile:
+            meanwhile()
         wait(asked)
         for call in asked:
             call.result()
