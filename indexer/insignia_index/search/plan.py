@@ -47,7 +47,8 @@ def resolve(
     ``weights`` go with the names, for the report. ``strict``: raises `InexactGenes` unless all are exact.
     The report does not say yet how many genes each study measured.
     """
-    found = list(map(snapshot.gene_ids.get, names))
+    gene_id = snapshot.gene_ids.get
+    found = list(map(gene_id, names))
     if None not in found:
         return GeneReport(dict(zip(names, names, strict=True))), found  # type: ignore[return-value]
     report = report_of(names, weights, snapshot.resolver)
@@ -55,7 +56,7 @@ def resolve(
         check_exact(report)
     resolved = report.resolved.get
     return report, [
-        i if i >= 0 else gene_id(resolved(name, ""), -1) for name, i in zip(names, ids, strict=True)
+        gene_id(resolved(name, ""), -1) if i is None else i for name, i in zip(names, found, strict=True)
     ]
 
 

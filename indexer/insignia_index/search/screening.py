@@ -215,7 +215,7 @@ class Screening:
                     grouping.order, grouping.order_starts, grouping.slot_starts, scores, statistics,
                 )  # fmt: skip
 
-        self._threads.share(score, self._threads.n_threads, self._ahead.read)
+        self._threads.share(score, self._threads.n_threads, meanwhile=self._ahead.read)
 
 
 def _parts(queries: list[Query]) -> Iterator[slice]:
