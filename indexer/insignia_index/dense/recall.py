@@ -126,28 +126,22 @@ def _bounds(session: Session, genes: Ints, weights: Floats) -> tuple[Mapping[int
     return {k: float(best[min(k, len(best)) - 1]) - slack for k in BEST}, taken
 
 
-def expected(points: Sequence[CurvePoint], k: int, n_candidates: int, is_filtered: bool = False) -> float:
-    """Recall of the best ``k`` that can be counted on with so many candidates; 0 if nothing was measured.
+def promised(points: Sequence[CurvePoint], k: int, is_filtered: bool = False) -> list[float]:
+    """Recall of the best ``k`` that can be counted on at each point; 0 where none was measured.
 
     Between two measured k the worse counts. So it does under a filter: the best of the cells that pass are
     cells of lower rank among all.
     """
-    reached = [point for point in points if point.candidates <= n_candidates]
-    if not reached:
-        return 0.0
-    point = reached[-1]
-    of = [point.low[str(best)] for best in BEST if str(best) in point.low]
-    larger = [best for best in BEST if best >= k and str(best) in point.low]
-    if not larger:
-        return 0.0
-    return min(of if is_filtered else of[: BEST.index(larger[0]) + 1])
-
-
-def needed(
-    points: Sequence[CurvePoint], k: int, target: float, is_filtered: bool = False
-) -> CurvePoint | None:
-    """The first point of the curve that can be counted on for the target; None if there is none."""
+    found = []
     for point in points:
-        if expected(points, k, point.candidates, is_filtered) >= target:
-            return point
-    return None
+        known = [best for best in BEST if str(best) in point.low]
+        larger = [best for best in known if best >= k]
+        counts = known if is_filtered else [best for best in known if best <= larger[0]] if larger else []
+        found.append(min(point.low[str(best)] for best in counts) if larger else 0.0)
+    return found
+
+
+def expected(points: Sequence[CurvePoint], k: int, n_candidates: int, is_filtered: bool = False) -> float:
+    """Recall of the best ``k`` that can be counted on with so many candidates; 0 if nothing was measured."""
+    reached = [point for point in points if point.candidates <= n_candidates]
+    return promised(reached[-1:], k, is_filtered)[0] if reached else 0.0

@@ -29,7 +29,7 @@ from insignia_index.dense.index import (
 )
 from insignia_index.dense.recall import measure
 from insignia_index.dense.record import KINDS, CurvePoint, FaissRecord, StudyFaiss
-from insignia_index.dense.rows import Rows, write_rows
+from insignia_index.dense.rows import Rows, is_current, write_rows
 from insignia_index.format.files import fsync_directory
 from insignia_index.search.engine import Session
 from insignia_index.search.gene_cache import GENE_CACHE_BYTES, GeneCache
@@ -38,7 +38,8 @@ from insignia_index.search.tasks import Buffers, Threads
 from insignia_index.snapshot import Snapshot
 from insignia_model.errors import InvalidArgument
 
-N_DIMENSIONS = 128
+#: See docs/decisions/0014.
+N_DIMENSIONS = 64
 #: Genes up to which a study is a panel, searched exactly in the space of its genes.
 PANEL_GENES = 2_048
 #: Genes up to which that can be asked for: a cell takes 4 bytes a gene.
@@ -177,7 +178,7 @@ class _Training:
             earlier = study_file(folder(self._writer.path, record.faiss.version), record.shard, "rows")
             with suppress(OSError):  # no such file, or a file system without links
                 os.link(earlier, path)
-                if described(path) == record.faiss.files["rows"]:
+                if described(path) == record.faiss.files["rows"] and is_current(path):
                     return
                 path.unlink()
         self._snapshot.check_study(study)
