@@ -13,6 +13,8 @@ import numpy.typing as npt
 from insignia_index.kernels.project import project_query, subtract_explained
 from insignia_model.errors import AtlasCorrupt
 
+#: Dimensions, of the largest singular values, that are enough to scan for candidates (docs/decisions/0014).
+FIRST = 64
 #: Genes whose part in a projection is taken back exactly when candidates are refined; see `residual`.
 _SUPPORT = 2_048
 _N_ITER = 2
@@ -35,6 +37,8 @@ class Codec:
     halves: npt.NDArray[np.uint16]
     support: npt.NDArray[np.int64]
     support_halves: npt.NDArray[np.uint16]
+    #: the first dimensions of those
+    support_first: npt.NDArray[np.uint16]
 
     @classmethod
     def of(cls, components: npt.NDArray[np.float32], scale: float) -> Self:
@@ -42,7 +46,8 @@ class Codec:
         weight = np.einsum("gd,gd->g", components, components)
         support = np.sort(np.argsort(-weight, kind="stable")[:_SUPPORT])
         halves = components.astype(np.float16).view(np.uint16)
-        return cls(components, scale, halves, support, halves[support])
+        first = np.ascontiguousarray(halves[support, :FIRST])
+        return cls(components, scale, halves, support, halves[support], first)
 
     @classmethod
     def learn(cls, cells: Any, n_dimensions: int, seed: int = 0) -> Self:
@@ -91,8 +96,9 @@ class Codec:
     def subtract(self, projection: npt.NDArray[np.float32], weights: npt.NDArray[np.float32]) -> None:
         """Leave of ``weights``, by gene, what a projection does not say of them: the residual.
 
-        A cell's score is the inner product of its projection with ``projection``, whatever that is, plus that
-        of its attributions with the residual. Only the genes that carry most of the components (``support``)
-        are taken account of.
+        ``projection`` has all dimensions or the FIRST. A cell's score is the inner product of its projection
+        with it, whatever it is, plus that of its attributions with the residual. Only the genes that carry
+        most of the components (``support``) are taken account of.
         """
-        subtract_explained(self.support, self.support_halves, projection, weights)
+        halves = self.support_halves if len(projection) == self.n_dimensions else self.support_first
+        subtract_explained(self.support, halves, projection, weights)

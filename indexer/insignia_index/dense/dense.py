@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from insignia_index.dense.codec import Codec
+from insignia_index.dense.codec import FIRST, Codec
 from insignia_index.dense.device import DeviceIndex, device_bytes, gpu_backend
 from insignia_index.dense.files import CODEC, LISTS, checked, folder, study_file
 from insignia_index.dense.record import FaissRecord, StudyFaiss
@@ -233,10 +233,11 @@ class _Loaded:
         light = weights.astype(np.float32)
         room = self._rooms.pop() if self._rooms else Room()
         room.weights[genes] = light
-        if row is not None and self._scout is not None:
-            projection = self._scout.projection(row)
+        scout = self._scout if n_passing else None
+        if scout is not None and row is not None:
+            projection = scout.projection(row)
         else:
-            projection = codec.project(genes, light)
+            projection = codec.project(genes, light)[: None if scout is None else FIRST]
         codec.subtract(projection, room.weights)
         if self._scout is not None and n_passing:
             n_left, n_candidates = self._scout.propose(projection, room, n, int(left[1]), passing, n_passing)
@@ -247,7 +248,7 @@ class _Loaded:
             room.rows[:n_left], room.guesses[:n_left] = rows, guesses
         tables, starts, hints = places.tables, places.starts, places.hints
         n_left = finalists(
-            tables, starts, hints, room.rows, room.guesses, n_left, int(self._scout is not None), left,
+            tables, starts, hints, room.rows, room.guesses, n_left, int(scout is not None), left,
             room.weights,
         )  # fmt: skip
         rows, scores = room.rows[:n_left].copy(), np.empty(n_left, np.float32)

@@ -85,16 +85,12 @@ class Projected:
         self._probe_rows = np.concatenate([rows for rows, _ in sampled])
         self._probes = np.concatenate([projections for _, projections in sampled])
 
-    def lists(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], Ints]:
-        """Of each list: addresses of its codes uint8 (size, d) and of its rows int64 (size,), its size."""
+    def lists(self) -> tuple[npt.NDArray[np.uint64], Ints]:
+        """Of each list: the address of its rows int64 (size,), and its size."""
         found = self._index.invlists
         every = range(self.n_lists)
         sizes = np.array([found.list_size(i) for i in every], np.int64)
-        codes, ids = (
-            np.array([int(of(i)) if sizes[i] else 0 for i in every], np.uint64)
-            for of in (found.get_codes, found.get_ids)
-        )
-        return codes, ids, sizes
+        return np.array([int(found.get_ids(i)) if sizes[i] else 0 for i in every], np.uint64), sizes
 
     def rows_of_list(self, which: int) -> Ints:
         """Rows of a list's cells, int64 (size,)."""
@@ -104,6 +100,15 @@ class Projected:
             return np.empty(0, np.int64)
         rows: Ints = self._faiss.rev_swig_ptr(found.get_ids(which), n).copy()
         return rows
+
+    def codes_of_list(self, which: int) -> npt.NDArray[np.uint8]:
+        """Codes of a list's cells, uint8 (size, n_dimensions)."""
+        found = self._index.invlists
+        n, d = found.list_size(which), self.codec.n_dimensions
+        if not n:
+            return np.empty((0, d), np.uint8)
+        codes: npt.NDArray[np.uint8] = self._faiss.rev_swig_ptr(found.get_codes(which), n * d).reshape(n, d)
+        return codes
 
     def centres(self) -> Floats:
         """Of the lists, float32 (n_lists, n_dimensions)."""

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from insignia_index.dense.codec import FIRST
 from insignia_index.dense.resident import Passing, Projected
 from insignia_index.kernels.project import inner_products
 from insignia_index.kernels.rows import LEVELS
-from insignia_index.kernels.scout import GLANCE_BYTES, coded, decode, propose, write_glances
+from insignia_index.kernels.scout import GLANCE_BYTES, coded, propose, write_glances
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 _GENES = 1 << 16
+#: Bytes of a line of memory.
+_LINE = 64
 _ALL = np.empty(0, np.bool_)
 
 
@@ -56,22 +59,26 @@ class Scout:
 
     def __init__(self, index: Projected, places: Places) -> None:
         self._index = index  # keeps what the addresses point to
-        self._codes, self._ids, self._sizes = index.lists()
+        self._ids, self._sizes = index.lists()
         self._starts = np.concatenate([[0], np.cumsum(self._sizes)])
-        self._centres = index.centres()
-        self._glances = _aligned(index.n_cells)
-        self._code_at = np.zeros(int(places.starts[-1]), np.uint64)
-        d = index.codec.n_dimensions
+        self._centres = np.ascontiguousarray(index.centres()[:, : min(FIRST, index.codec.n_dimensions)])
+        self._d = min(FIRST, index.codec.n_dimensions)
+        self._low, self._step = index.low[: self._d].copy(), index.step[: self._d].copy()
+        self._codes = aligned(index.n_cells, self._d)
+        self._glances = aligned(index.n_cells, GLANCE_BYTES)
+        self._address_of_codes = np.uint64(self._codes.ctypes.data)
+        self._address_of_glances = np.uint64(self._glances.ctypes.data)
+        self._place = np.zeros(int(places.starts[-1]), np.uint32)
         for some in range(index.n_lists):
             rows, here = index.rows_of_list(some), slice(self._starts[some], self._starts[some + 1])
             write_glances(places.tables, places.starts, places.hints, rows, self._glances[here])
-            self._code_at[rows] = self._codes[some] + d * np.arange(len(rows), dtype=np.uint64)
-        self._address = np.uint64(self._glances.ctypes.data)
+            self._codes[here] = index.codes_of_list(some)[:, : self._d]
+            self._place[rows] = np.arange(here.start, here.stop)
 
     def projection(self, row: int) -> Floats:
-        """Of a cell, as it is stored, float32 (n_dimensions,)."""
-        found = np.empty(self._index.codec.n_dimensions, np.float32)
-        decode(self._code_at[row], self._index.low, self._index.step, found)
+        """Of a cell, as it is stored: float32, its first dimensions."""
+        codes = self._codes[self._place[row]]
+        found: Floats = self._low + self._step * (codes + np.float32(0.5))
         return found / np.float32(self._index.codec.scale)
 
     def propose(
@@ -80,17 +87,17 @@ class Scout:
     ) -> tuple[int, int]:  # fmt: skip
         """Leave in ``room`` about the best ``n_glanced`` of about the ``n`` best by projection that pass.
 
-        ``room.weights``: the query less what ``projection`` (n_dimensions,) says of it. Returns how many
-        there are, and how many candidates there were.
+        ``projection``: its first dimensions; ``room.weights``: the query less what these say of it. Returns
+        how many there are, and how many candidates there were.
         """
         query = projection / np.float32(self._index.codec.scale)
         lists = self._nearest(query, self._index.n_probe(n, n_passing))
         room.reserve(int(self._sizes[lists].sum()))
         codes = np.empty(len(query), np.int8)
-        scale, offset = coded(query, self._index.low, self._index.step, codes)
+        scale, offset = coded(query, self._low, self._step, codes)
         found: tuple[int, int] = propose(
-            lists, self._starts, self._sizes, self._codes, self._ids, _ALL if passing is None else passing,
-            codes, scale, offset, n, n_glanced, self._address, LEVELS[0],
+            lists, self._starts, self._sizes, self._address_of_codes, self._ids,
+            _ALL if passing is None else passing, codes, scale, offset, n, n_glanced, self._address_of_glances, LEVELS[0],
             room.weights, room.scores, room.rows, room.guesses,
         )  # fmt: skip
         return found
@@ -104,8 +111,8 @@ class Scout:
         return np.sort(nearness.argpartition(-n_probe)[-n_probe:])
 
 
-def _aligned(n_cells: int) -> npt.NDArray[np.uint8]:
-    """Room for glances (n_cells, GLANCE_BYTES), none of which begins within a line of memory."""
-    room = np.empty((n_cells + 1) * GLANCE_BYTES, np.uint8)
-    first = -room.ctypes.data % GLANCE_BYTES
-    return room[first : first + n_cells * GLANCE_BYTES].reshape(n_cells, GLANCE_BYTES)
+def aligned(n: int, size: int) -> npt.NDArray[np.uint8]:
+    """Room (n, size) that begins with a line of memory."""
+    room = np.empty(n * size + _LINE, np.uint8)
+    first = -room.ctypes.data % _LINE
+    return room[first : first + n * size].reshape(n, size)

@@ -38,8 +38,7 @@ from insignia_index.search.tasks import Buffers, Threads
 from insignia_index.snapshot import Snapshot
 from insignia_model.errors import InvalidArgument
 
-#: See docs/decisions/0014.
-N_DIMENSIONS = 64
+N_DIMENSIONS = 128
 #: Genes up to which a study is a panel, searched exactly in the space of its genes.
 PANEL_GENES = 2_048
 #: Genes up to which that can be asked for: a cell takes 4 bytes a gene.

@@ -51,16 +51,17 @@ def write_glances(tables, starts, hints, rows, glances):
 
 
 @njit(nogil=True, cache=True)
-def scan(lists, codes, ids, sizes, passing, query, scores):
+def scan(lists, starts, sizes, codes, ids, passing, query, scores):
     """Write the inner products of the codes of ``lists`` int64 (n,) with ``query`` int8 (d,), int32 each.
 
-    ``codes`` and ``ids`` uint64 (n_lists,): addresses of each list's codes uint8 (size, d) and rows int64
-    (size,). ``passing`` bool by row, of length 0 if all pass. Returns how many were written.
+    ``codes``: address of codes uint8 (n_cells, d), where those of each list begin at ``starts`` int64;
+    ``ids`` uint64 (n_lists,): addresses of the rows int64 (size,) of each list. ``passing`` bool by row, of
+    length 0 if all pass. Returns how many were written.
     """
     d, n, at = len(query), 0, np.uint64(query.ctypes.data)
     for some in lists:
         for i in range(sizes[some]):
-            scores[n + i] = byte_dot(codes[some] + np.uint64(d * i), at, d)
+            scores[n + i] = byte_dot(codes + np.uint64(d * (starts[some] + i)), at, d)
         if len(passing):
             rows = view(ids[some], sizes[some], np.int64)
             for i in range(sizes[some]):
@@ -157,17 +158,9 @@ def propose(
     Candidates are about the ``n`` best by projection of the cells of ``lists`` that pass: `scan`, `glance`.
     There is room for as many ``scores``, ``rows`` and ``guesses`` as the lists have cells.
     """
-    n_scores = scan(lists, codes, ids, sizes, passing, query, scores)
+    n_scores = scan(lists, starts, sizes, codes, ids, passing, query, scores)
     bound = bound_of(scores, n_scores, n)
     n_candidates = glance(
         lists, starts, sizes, scores, bound, scale, offset, glances, n_genes, weights, rows, guesses
     )
     return keep_best(rows, guesses, n_candidates, n_glanced), n_candidates
-
-
-@njit(nogil=True, cache=True)
-def decode(address, low, step, out):
-    """Write what the code uint8 (d,) at an address stands for to ``out`` float32 (d,)."""
-    code = view(address, len(out), np.uint8)
-    for j in range(len(out)):
-        out[j] = low[j] + step[j] * (np.float32(code[j]) + np.float32(0.5))

@@ -249,7 +249,7 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert "FAISS: 1 index written (revision 2)" in built
     assert "recall of a profile with" in built
     shown = run("info", path)
-    assert "FAISS     auto, version 1, 64 dimensions" in shown
+    assert "FAISS     auto, version 1, 128 dimensions" in shown
     assert "FAISS projected (" in shown
     assert "% kept)" in shown
     assert "32 dimensions" in run("retrain", path, "--dimensions", "32") + run("info", path)
