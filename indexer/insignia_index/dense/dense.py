@@ -231,7 +231,10 @@ class _Loaded:
         codec, places, n_passing = self._scan.codec, self._places, self._n_passing(passing)
         left = np.array([n, *(max(k, _LEAST) * each for each in _LEFT_A_CELL)])
         light = weights.astype(np.float32)
-        room = self._rooms.pop() if self._rooms else Room()
+        try:
+            room = self._rooms.pop()
+        except IndexError:
+            room = Room(max(_ROOM, len(self._snapshot.genes)))
         room.weights[genes] = light
         scout = self._scout if n_passing else None
         if scout is not None and row is not None:

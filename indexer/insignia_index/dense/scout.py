@@ -16,7 +16,6 @@ from insignia_index.kernels.scout import GLANCE_BYTES, coded, propose, write_gla
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
-_GENES = 1 << 16
 #: Bytes of a line of memory.
 _LINE = 64
 _ALL = np.empty(0, np.bool_)
@@ -34,11 +33,12 @@ class Places:
 class Room:
     """Arrays that one search works in and the next one gets: fresh memory costs a page fault every 4 KiB.
 
-    ``weights`` float32 (65,536,): 0 between searches. ``scores`` int32, ``rows`` int64, ``guesses`` float32.
+    ``weights`` float32 (n_weights,): 0 between searches. ``scores`` int32, ``rows`` int64 and ``guesses``
+    float32 (n,): anything.
     """
 
-    def __init__(self) -> None:
-        self.weights = np.zeros(_GENES, np.float32)
+    def __init__(self, n_weights: int) -> None:
+        self.weights = np.zeros(n_weights, np.float32)
         self.scores, self.rows = np.empty(0, np.int32), np.empty(0, np.int64)
         self.guesses = np.empty(0, np.float32)
 
@@ -97,7 +97,8 @@ class Scout:
         scale, offset = coded(query, self._low, self._step, codes)
         found: tuple[int, int] = propose(
             lists, self._starts, self._sizes, self._address_of_codes, self._ids,
-            _ALL if passing is None else passing, codes, scale, offset, n, n_glanced, self._address_of_glances, LEVELS[0],
+            _ALL if passing is None else passing, codes, scale, offset, n, n_glanced,
+            self._address_of_glances, LEVELS[0],
             room.weights, room.scores, room.rows, room.guesses,
         )  # fmt: skip
         return found

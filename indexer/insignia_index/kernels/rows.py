@@ -188,6 +188,10 @@ def _split(starts, base, kind, magnitude, heads, tails):
         tail_genes = view(base + np.uint64(end), n_tail, kind)
         tail_bits = view(base + np.uint64(end + width * n_tail), n_tail, kind)
         for i in range(count):
+            if keys[i] < bounds[n_levels - 1]:  # as most are
+                tail_genes[rear], tail_bits[rear] = genes[i], bits[i]
+                rear += 1
+                continue
             level = _level(keys[i], bounds, spare)
             if level < n_levels:
                 first = ends[level - 1] if level else 0

@@ -136,7 +136,7 @@ def test_guesses_are_near_the_scores_without_the_tails(listed: Path) -> None:
         snapshot, dense = atlas._session.snapshot, atlas._session.dense
         loaded = dense.load()
         genes, weights = dense.profile(5)
-        codec, room = loaded.projected.codec, Room()
+        codec, room = loaded.projected.codec, Room(1 << 16)
         room.weights[genes] = weights
         first = codec.project(genes, weights)[:FIRST]
         for projection in (first, loaded._scout.projection(5)):
@@ -166,6 +166,17 @@ def test_an_earlier_version_of_rows_is_refused_and_made_anew(tmp_path: Path) -> 
     rows.write_bytes(raw)
     with pytest.raises(AtlasCorrupt, match="of an earlier version; `insignia retrain` makes it anew"):
         Rows(rows, len(raw), 120)
+    with Atlas.open(path) as atlas:  # and answers without them meanwhile
+        assert atlas.similar("A:c3", groups=False, recall_target=0.01).engine == "sparse"
     retrain(path)
     (rows,) = path.glob("faiss/*/*.rows")
     assert is_current(rows)
+
+
+def test_a_study_that_comes_to_rows_of_an_earlier_version_has_all_made_anew(tmp_path: Path) -> None:
+    path = build(tmp_path, [study("A", 120, 2_500, density=0.2)], faiss="projected")
+    (rows,) = path.glob("faiss/*/*.rows")
+    rows.write_bytes(b"INSGROW1" + rows.read_bytes()[8:])
+    build(tmp_path, [study("B", 50, 2_500, density=0.2)])
+    assert len(list(path.glob("faiss/*/*.rows"))) == 2
+    assert all(map(is_current, path.glob("faiss/*/*.rows")))
