@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from insignia_model.table import Column, Table
@@ -14,6 +15,34 @@ WAYS = {
     "alias": "alias",
     "ensembl": "Ensembl id",
 }
+
+
+class Themselves(Mapping[str, str]):
+    """``n`` symbols that were asked for by themselves, by themselves; looked up when they are first needed.
+
+    Those of a whole profile are some thousand, which lie all over the memory and which few look at.
+    """
+
+    def __init__(self, n: int, look_up: Callable[[], Iterable[str]]) -> None:
+        self._n, self._look_up = n, look_up
+        self._found: dict[str, str] | None = None
+
+    def _names(self) -> dict[str, str]:
+        if self._found is None:
+            self._found = {name: name for name in self._look_up()}
+        return self._found
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def __getitem__(self, name: str) -> str:
+        return self._names()[name]
+
+    def __repr__(self) -> str:
+        return repr(self._names())
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +59,7 @@ class GeneReport:
     resolved. ``n_genes_measured``: study → how many of the genes that count it measured.
     """
 
-    resolved: dict[str, str]
+    resolved: Mapping[str, str]
     missing: tuple[str, ...] = ()
     inexact: dict[str, str] = field(default_factory=dict)
     ambiguous: dict[str, tuple[str, ...]] = field(default_factory=dict)

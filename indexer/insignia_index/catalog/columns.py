@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from insignia_index.catalog.records import FieldRecord
 from insignia_index.format.files import bytes_digest
+from insignia_index.kernels.gather import find_text
 from insignia_model.table import Column
 
 _BOOL_MISSING = 255
@@ -116,12 +117,9 @@ class CellIds:
 
     def row_of(self, cell_id: str) -> int | None:
         """Row of a cell id, None if there is none."""
-        name = cell_id.encode() + b"\0"
-        run = bytes(self._run)
-        if run.startswith(name):
-            return 0
-        at = run.find(b"\0" + name)
-        return None if at < 0 else int(np.searchsorted(self._starts, at + 1))
+        name = np.frombuffer(cell_id.encode() + b"\0", np.uint8)
+        found = find_text(self._starts, self.run_address, name)
+        return None if found < 0 else int(found)
 
     def rows_of(self, cell_ids: Sequence[str]) -> list[int | None]:
         """Row of each cell id, None for one that is none."""

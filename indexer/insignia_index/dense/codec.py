@@ -10,9 +10,11 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from insignia_index.kernels.rows import inner_products, project_query
+from insignia_index.kernels.project import project_query, subtract_explained
 from insignia_model.errors import AtlasCorrupt
 
+#: Dimensions, of the largest singular values, that are enough to scan for candidates (docs/decisions/0014).
+FIRST = 64
 #: Genes whose part in a projection is taken back exactly when candidates are refined; see `residual`.
 _SUPPORT = 2_048
 _N_ITER = 2
@@ -31,15 +33,21 @@ class Codec:
 
     components: npt.NDArray[np.float32]
     scale: float
+    #: as float16 bits, for queries: half of the memory to fetch
+    halves: npt.NDArray[np.uint16]
     support: npt.NDArray[np.int64]
-    support_components: npt.NDArray[np.float32]
+    support_halves: npt.NDArray[np.uint16]
+    #: the first dimensions of those
+    support_first: npt.NDArray[np.uint16]
 
     @classmethod
     def of(cls, components: npt.NDArray[np.float32], scale: float) -> Self:
         """A codec of these components."""
         weight = np.einsum("gd,gd->g", components, components)
         support = np.sort(np.argsort(-weight, kind="stable")[:_SUPPORT])
-        return cls(components, scale, support, np.ascontiguousarray(components[support]))
+        halves = components.astype(np.float16).view(np.uint16)
+        first = np.ascontiguousarray(halves[support, :FIRST])
+        return cls(components, scale, halves, support, halves[support], first)
 
     @classmethod
     def learn(cls, cells: Any, n_dimensions: int, seed: int = 0) -> Self:
@@ -82,18 +90,15 @@ class Codec:
     def project(self, genes: npt.NDArray[np.int64], weights: npt.NDArray[np.floating[Any]]) -> Any:
         """A query of the genes int64 (n,) with weights (n,): float32 (n_dimensions,)."""
         projection = np.zeros(self.n_dimensions, np.float32)
-        project_query(genes, weights.astype(np.float32), self.components, projection)
+        project_query(genes, weights.astype(np.float32), self.halves, projection)
         return projection
 
-    def residual(self, weights: npt.NDArray[np.float32], projection: npt.NDArray[np.float32]) -> Any:
-        """``weights`` by gene less what the projection says of them, float32.
+    def subtract(self, projection: npt.NDArray[np.float32], weights: npt.NDArray[np.float32]) -> None:
+        """Leave of ``weights``, by gene, what a projection does not say of them: the residual.
 
-        It is orthogonal to the components, so that a cell's score is the inner product of its projection with
-        the query's, plus that of its attributions with the residual. Only the genes that carry most of the
-        components are taken account of.
+        ``projection`` has all dimensions or the FIRST. A cell's score is the inner product of its projection
+        with it, whatever it is, plus that of its attributions with the residual. Only the genes that carry
+        most of the components (``support``) are taken account of.
         """
-        left = weights.copy()
-        explained = np.empty(len(self.support), np.float32)
-        inner_products(self.support_components, projection, explained)
-        left[self.support] -= explained
-        return left
+        halves = self.support_halves if len(projection) == self.n_dimensions else self.support_first
+        subtract_explained(self.support, halves, projection, weights)

@@ -11,20 +11,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from insignia_index.dense.codec import Codec
+from insignia_index.dense.codec import FIRST, Codec
 from insignia_index.dense.device import DeviceIndex, device_bytes, gpu_backend
 from insignia_index.dense.files import CODEC, LISTS, checked, folder, study_file
 from insignia_index.dense.record import FaissRecord, StudyFaiss
 from insignia_index.dense.resident import Panel, Part, Passing, Projected
 from insignia_index.dense.rows import Rows
-from insignia_index.kernels.rows import ROW_COLUMNS, add_heads, score_narrow, score_wide
+from insignia_index.dense.scout import Places, Room, Scout
+from insignia_index.kernels.row_scores import finalists, hints_of, score_narrow, score_wide
+from insignia_index.kernels.rows import ROW_COLUMNS
 from insignia_index.snapshot import Snapshot
 from insignia_model.errors import AtlasCorrupt
 
 Ints = npt.NDArray[np.int64]
 
-#: Candidates that are scored exactly, for each cell that is asked for, once their heads have been looked at.
-_FINALISTS_A_CELL = 4
+#: Of candidates, for each cell that is asked for: how many are left when their largest values have been
+#: looked at, level by level of a head; the last are scored exactly. See docs/decisions/0014.
+_LEFT_A_CELL = (20, 6, 2)
+#: Cells that it is done for if fewer are asked for.
+_LEAST = 100
 _ROOM = 1 << 16
 
 
@@ -104,7 +109,7 @@ class Dense:
         return loaded is not None and self._study_of(row) in loaded.rows
 
     def _study_of(self, row: int) -> int:
-        return int(np.searchsorted(self._snapshot.study_starts, row, side="right")) - 1
+        return int(self._snapshot.study_starts.searchsorted(row, side="right")) - 1
 
     def profile(self, row: int) -> tuple[Ints, npt.NDArray[np.float64]]:
         """Genes int64 (n,) ascending and attributions float64 of a cell of a projected study."""
@@ -120,13 +125,15 @@ class Dense:
         n_candidates: int,
         passing: Passing | None = None,
         by_heads: bool = False,
+        row: int | None = None,
     ) -> Found:
         """The best ``k`` of some ``n_candidates`` cells of the projected studies, and of all of the panels.
 
         ``weights`` float64 (n,) of ``genes`` int64 (n,) ascending; ``passing`` bool (n_cells,). ``by_heads``:
         the candidates' heads choose those that are scored exactly, which suits queries that are like cells.
+        ``row``: of the cell of a projected study whose profile the query is, if it is that of one.
         """
-        return self.load().find(genes, weights, k, n_candidates, passing, by_heads)
+        return self.load().find(genes, weights, k, n_candidates, passing, by_heads, row)
 
 
 class _Loaded:
@@ -158,33 +165,38 @@ class _Loaded:
         self.panels = [
             Panel(np.flatnonzero(np.frombuffer(genes, np.bool_)), parts) for genes, parts in panels.items()
         ]
+        self._places = Places(self._row_tables, snapshot.study_starts, hints_of(snapshot.study_starts))
+        self._rooms: list[Room] = []  # that no search uses
         self.projected: Projected | None = None
         self._scan: Projected | DeviceIndex | None = None
+        self._scout: Scout | None = None
         if projected:
             codec = Codec.load(checked(directory / CODEC, record.files["codec"]))
             lists = checked(directory / LISTS, record.files["lists"]) if "lists" in record.files else None
             self._scan = self.projected = Projected(codec, lists, projected)
+            if lists is not None and not self._wide.any():
+                self._scout = Scout(self.projected, self._places)
 
     def on(self, index: DeviceIndex) -> None:
         """Let a device scan the projections."""
-        self._scan = index
+        self._scan, self._scout = index, None
 
     def find(
         self, genes: Ints, weights: npt.NDArray[np.float64], k: int, n_candidates: int,
-        passing: Passing | None, by_heads: bool,
+        passing: Passing | None, by_heads: bool, row: int | None,
     ) -> Found:  # fmt: skip
-        room = np.zeros(max(_ROOM, len(self._snapshot.genes)))
-        room[genes] = weights
-        found = (
-            [self._projected(genes, weights, room, k, n_candidates, passing, by_heads)]
-            if self.projected
-            else []
-        )
-        for panel in self.panels:
-            rows = panel.best(room, k, passing)
-            known = room[panel.genes]
-            scores = panel.values(rows).astype(np.float64) @ known
-            found.append(Found(rows, scores.astype(self._dtype), len(rows)))
+        found, n = [], max(n_candidates, k)
+        if self.projected is not None and by_heads and not self._wide.any():
+            found.append(self._by_heads(genes, weights, k, n, passing, row))
+        elif self.projected is not None:
+            found.append(self._of_all(genes, weights, n, passing))
+        if self.panels:
+            room = np.zeros(max(_ROOM, len(self._snapshot.genes)))
+            room[genes] = weights
+            for panel in self.panels:
+                rows = panel.best(room, k, passing)
+                scores = panel.values(rows).astype(np.float64) @ room[panel.genes]
+                found.append(Found(rows, scores.astype(self._dtype), len(rows)))
         rows = np.concatenate([np.empty(0, np.int64), *(part.rows for part in found)])
         scores = np.concatenate([np.empty(0, self._dtype), *(part.scores for part in found)])
         best = np.lexsort((rows, -scores))[:k]  # ties go to the smaller row
@@ -194,38 +206,75 @@ class _Loaded:
     def _dtype(self) -> type[np.floating[Any]]:
         return np.float32 if self._snapshot.record.value_dtype == "float16" else np.float64
 
-    def _projected(
-        self, genes: Ints, weights: npt.NDArray[np.float64], room: npt.NDArray[np.float64], k: int, n: int,
-        passing: Passing | None, by_heads: bool,
-    ) -> Found:  # fmt: skip
-        assert self._scan is not None  # noqa: S101 (for mypy)
-        codec = self._scan.codec
-        n_passing = None
-        if passing is not None:
-            by_study = np.add.reduceat(passing, self._snapshot.study_starts[:-1], dtype=np.int64)
-            n_passing = int(by_study[self._is_projected].sum())
-        projection = codec.project(genes, weights)
-        rows, guesses = self._scan.candidates(projection, max(n, k), passing, n_passing)
-        n_candidates, n_finalists = len(rows), _FINALISTS_A_CELL * k
-        if by_heads and len(rows) > n_finalists and not self._wide.any():
-            residual = codec.residual(room.astype(np.float32), projection)
-            guesses = np.ascontiguousarray(guesses)
-            add_heads(self._row_tables, self._snapshot.study_starts, rows, residual, guesses)
-            rows = rows[np.argpartition(-guesses, n_finalists)[:n_finalists]]
-        return Found(rows, self._score(rows, room), n_candidates)
+    def _n_passing(self, passing: Passing | None) -> int:
+        """Cells of projected studies that pass."""
+        if passing is None:
+            return sum(rows.n_cells for rows in self.rows.values())
+        by_study = np.add.reduceat(passing, self._snapshot.study_starts[:-1], dtype=np.int64)
+        return int(by_study[self._is_projected].sum())
 
-    def _score(self, rows: Ints, room: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
-        tables, starts = self._row_tables, self._snapshot.study_starts
-        if not self._wide.any():
-            narrow = np.empty(len(rows), np.float32)
-            score_narrow(tables, starts, rows, room.astype(np.float32), narrow)
-            return narrow.astype(self._dtype)
+    def _of_all(
+        self, genes: Ints, weights: npt.NDArray[np.float64], n: int, passing: Passing | None
+    ) -> Found:
+        """All candidates, scored exactly."""
+        assert self._scan is not None  # noqa: S101 (for mypy)
+        projection = self._scan.codec.project(genes, weights)
+        rows, _ = self._scan.candidates(projection, n, passing, self._n_passing(passing))
+        return Found(rows, self._score(genes, weights, rows), len(rows))
+
+    def _by_heads(
+        self, genes: Ints, weights: npt.NDArray[np.float64], k: int, n: int, passing: Passing | None,
+        row: int | None,
+    ) -> Found:  # fmt: skip
+        """Those candidates, scored exactly, whose largest values promise most. Of narrow rows."""
+        assert self._scan is not None  # noqa: S101 (for mypy)
+        codec, places, n_passing = self._scan.codec, self._places, self._n_passing(passing)
+        left = np.array([n, *(max(k, _LEAST) * each for each in _LEFT_A_CELL)])
+        light = weights.astype(np.float32)
+        try:
+            room = self._rooms.pop()
+        except IndexError:
+            room = Room(max(_ROOM, len(self._snapshot.genes)))
+        room.weights[genes] = light
+        scout = self._scout if n_passing else None
+        if scout is not None and row is not None:
+            projection = scout.projection(row)
+        else:
+            projection = codec.project(genes, light)[: None if scout is None else FIRST]
+        codec.subtract(projection, room.weights)
+        if self._scout is not None and n_passing:
+            n_left, n_candidates = self._scout.propose(projection, room, n, int(left[1]), passing, n_passing)
+        else:
+            rows, guesses = self._scan.candidates(projection, n, passing, n_passing)
+            n_left = n_candidates = len(rows)
+            room.reserve(n_left)
+            room.rows[:n_left], room.guesses[:n_left] = rows, guesses
+        tables, starts, hints = places.tables, places.starts, places.hints
+        n_left = finalists(
+            tables, starts, hints, room.rows, room.guesses, n_left, int(scout is not None), left,
+            room.weights,
+        )  # fmt: skip
+        rows, scores = room.rows[:n_left].copy(), np.empty(n_left, np.float32)
+        room.weights[codec.support] = 0
+        room.weights[genes] = light
+        score_narrow(tables, starts, hints, rows, room.weights, scores)
+        room.weights[genes] = 0
+        self._rooms.append(room)
+        return Found(rows, scores.astype(self._dtype, copy=False), n_candidates)
+
+    def _score(self, genes: Ints, weights: npt.NDArray[np.float64], rows: Ints) -> npt.NDArray[Any]:
+        """Exact scores of rows (n,)."""
+        places = self._places
+        tables, starts, hints = places.tables, places.starts, places.hints
+        room = np.zeros(max(_ROOM, len(self._snapshot.genes)))
+        room[genes] = weights
         scores = np.empty(len(rows))
         wide = self._wide[np.searchsorted(starts, rows, side="right") - 1]
-        some = np.empty(np.count_nonzero(wide))
-        score_wide(tables, starts, rows[wide], room, some)
-        scores[wide] = some
-        narrow = np.empty(len(rows) - len(some), np.float32)
-        score_narrow(tables, starts, rows[~wide], room.astype(np.float32), narrow)
+        if wide.any():
+            some = np.empty(np.count_nonzero(wide))
+            score_wide(tables, starts, hints, rows[wide], room, some)
+            scores[wide] = some
+        narrow = np.empty(np.count_nonzero(~wide), np.float32)
+        score_narrow(tables, starts, hints, rows[~wide], room.astype(np.float32), narrow)
         scores[~wide] = narrow
         return scores.astype(self._dtype)

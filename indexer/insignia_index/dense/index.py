@@ -31,6 +31,8 @@ _TRAINING_A_LIST = 40
 #: Share of the lists that a search visits; FAISS on a GPU visits at most 2,048.
 _PROBED = 8
 _CHUNK = 16_384
+#: Of 8 bits.
+LARGEST_CODE = 255
 
 
 def faiss_module() -> Any:
@@ -98,6 +100,56 @@ def flat_index(d: int) -> Any:
     """An empty index without lists, of float16 projections."""
     faiss = faiss_module()
     return faiss.IndexScalarQuantizer(d, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+
+
+def coded_lists(lists: Any, low: Floats, step: Floats) -> Any:
+    """An empty inverted file over the centres of another, of 8-bit codes: x is low + step * (code + 0.5)."""
+    faiss = faiss_module()
+    centres = lists.quantizer.reconstruct_n(0, lists.nlist)
+    quantizer = faiss.IndexFlatIP(lists.d)
+    quantizer.add(centres)
+    index = faiss.IndexIVFScalarQuantizer(
+        quantizer, lists.d, lists.nlist, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
+    )
+    quantizer.this.disown()
+    index.own_fields = True
+    index.by_residual = False
+    index.nprobe = lists.nprobe
+    # what it would learn from the cells, were they all in memory
+    faiss.copy_array_to_vector(np.concatenate([low, np.float32(LARGEST_CODE) * step]), index.sq.trained)
+    index.is_trained = True
+    return index
+
+
+def stored(index: Any) -> Iterator[tuple[int | None, npt.NDArray[np.int64], Floats]]:
+    """The cells of a study's index, some at a time: their list, places int64 (n,) and projections (n, d)."""
+    faiss = faiss_module()
+    if not hasattr(index, "nlist"):
+        for first in range(0, index.ntotal, _CHUNK):
+            n = min(_CHUNK, index.ntotal - first)
+            yield None, np.arange(first, first + n), index.reconstruct_n(first, n)
+        return
+    lists = index.invlists
+    for i in range(index.nlist):
+        n = lists.list_size(i)
+        if n:
+            codes = faiss.rev_swig_ptr(lists.get_codes(i), n * lists.code_size)
+            projections = codes.view(np.float16).reshape(n, index.d).astype(np.float32)
+            yield i, faiss.rev_swig_ptr(lists.get_ids(i), n).copy(), projections
+
+
+def add_to_lists(
+    index: Any, projections: Floats, rows: npt.NDArray[np.int64], which: int | None = None
+) -> None:
+    """Add projections (n, d) to the list ``which``; None: to those whose centres are nearest."""
+    faiss = faiss_module()
+    projections = np.ascontiguousarray(projections, np.float32)
+    if which is None:
+        index.add_with_ids(projections, rows)
+        return
+    lists = np.full(len(rows), which, np.int64)
+    pointers = [faiss.swig_ptr(array) for array in (projections, rows, lists)]
+    index.add_core(len(rows), *pointers)
 
 
 def write_projected(path: Path, rows: Rows, codec: Codec, lists: Path | None) -> float:

@@ -12,8 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from insignia_index.dense.codec import Codec
-from insignia_index.dense.index import faiss_module, flat_index, one_thread, probes, read_index
-from insignia_index.kernels.rows import inner_products
+from insignia_index.dense.index import (
+    LARGEST_CODE,
+    add_to_lists,
+    coded_lists,
+    faiss_module,
+    flat_index,
+    one_thread,
+    probes,
+    read_index,
+    stored,
+)
+from insignia_index.kernels.project import inner_products
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -25,7 +35,6 @@ _PROBES = 4_096
 _LEAST_PROBES = 24
 #: Of a range search that gave fewer cells by more than this factor, the guess was bad.
 _NEAR = 1.25
-_CHUNK = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +49,10 @@ class Part:
 class Projected:
     """All projected studies of a snapshot as one index. Safe for many threads.
 
-    With lists, a search asks for all cells above a score rather than for the best n: FAISS keeps a heap for
-    those, which takes longer than the scan. The score is guessed from a sample of the projections.
+    With lists, projections have 8 bits a dimension in memory, between the extremes of all that are there: so
+    none is clipped, and they find what float16 ones find in half of the bytes. A search asks for all cells
+    above a score rather than for the best n: FAISS keeps a heap for those, which takes longer than the scan.
+    The score is guessed from a sample of the projections.
     """
 
     def __init__(self, codec: Codec, lists: Path | None, parts: Sequence[Part]) -> None:
@@ -50,7 +61,15 @@ class Projected:
         self.n_cells = sum(part.n_cells for part in parts)
         self.n_lists = 0
         self._rows = np.concatenate([np.arange(p.first_row, p.first_row + p.n_cells) for p in parts])
-        self._empty = flat_index(codec.n_dimensions) if lists is None else read_index(lists)
+        #: of the codes, in which x is low + step * (code + 0.5)
+        self.low, self.step = np.empty(0, np.float32), np.empty(0, np.float32)
+        self._lists = None if lists is None else read_index(lists)
+        if self._lists is None:
+            self._empty = flat_index(codec.n_dimensions)
+        else:
+            self.n_lists = int(self._lists.nlist)
+            self.low, self.step = _range_of(parts, codec.n_dimensions)
+            self._empty = coded_lists(self._lists, self.low, self.step)
         self._index = self._faiss.clone_index(self._empty)
         stride = max(1, self.n_cells // _PROBES)
         sampled: list[tuple[Ints, Floats]] = []
@@ -58,19 +77,43 @@ class Projected:
             index = read_index(part.path)
             at = np.arange(-part.first_row % stride, part.n_cells, stride)
             sampled.append((part.first_row + at, _reconstructed(index, at)))
-            if lists is None:
+            if self._lists is None:
                 self._index.merge_from(index)
-            elif hasattr(index, "nlist"):
-                self._index.merge_from(index, part.first_row)
-            else:  # a small study, which has no lists of its own
-                for first in range(0, part.n_cells, _CHUNK):
-                    n = min(_CHUNK, part.n_cells - first)
-                    ids = np.arange(part.first_row + first, part.first_row + first + n)
-                    self._index.add_with_ids(index.reconstruct_n(first, n), ids)
+            else:
+                for some, cells, projections in stored(index):
+                    add_to_lists(self._index, projections, part.first_row + cells, some)
         self._probe_rows = np.concatenate([rows for rows, _ in sampled])
         self._probes = np.concatenate([projections for _, projections in sampled])
-        if lists is not None:
-            self.n_lists = int(self._index.nlist)
+
+    def lists(self) -> tuple[npt.NDArray[np.uint64], Ints]:
+        """Of each list: the address of its rows int64 (size,), and its size."""
+        found = self._index.invlists
+        every = range(self.n_lists)
+        sizes = np.array([found.list_size(i) for i in every], np.int64)
+        return np.array([int(found.get_ids(i)) if sizes[i] else 0 for i in every], np.uint64), sizes
+
+    def rows_of_list(self, which: int) -> Ints:
+        """Rows of a list's cells, int64 (size,)."""
+        found = self._index.invlists
+        n = found.list_size(which)
+        if not n:
+            return np.empty(0, np.int64)
+        rows: Ints = self._faiss.rev_swig_ptr(found.get_ids(which), n).copy()
+        return rows
+
+    def codes_of_list(self, which: int) -> npt.NDArray[np.uint8]:
+        """Codes of a list's cells, uint8 (size, n_dimensions)."""
+        found = self._index.invlists
+        n, d = found.list_size(which), self.codec.n_dimensions
+        if not n:
+            return np.empty((0, d), np.uint8)
+        codes: npt.NDArray[np.uint8] = self._faiss.rev_swig_ptr(found.get_codes(which), n * d).reshape(n, d)
+        return codes
+
+    def centres(self) -> Floats:
+        """Of the lists, float32 (n_lists, n_dimensions)."""
+        found: Floats = self._index.quantizer.reconstruct_n(0, self.n_lists)
+        return found
 
     def candidates(
         self, projection: Floats, n: int, passing: Passing | None = None, n_passing: int | None = None
@@ -201,6 +244,16 @@ class Panel:
         """Attributions of the rows, float32 (n, n_genes)."""
         at = np.searchsorted(self.rows, rows)
         return _reconstructed(self._index, at)
+
+
+def _range_of(parts: Sequence[Part], d: int) -> tuple[Floats, Floats]:
+    """Least value of each dimension, and the 256th part of the range, float32 (d,)."""
+    low, high = np.full(d, np.inf, np.float32), np.full(d, -np.inf, np.float32)
+    for part in parts:
+        for _, _, projections in stored(read_index(part.path)):
+            low = np.minimum(low, projections.min(axis=0))
+            high = np.maximum(high, projections.max(axis=0))
+    return low, (high - low) / np.float32(LARGEST_CODE)
 
 
 def _reconstructed(index: Any, at: Ints) -> Floats:

@@ -17,13 +17,17 @@ from insignia_index.kernels.rows import (
     HEAD,
     project_narrow,
     project_wide,
+    read_narrow,
+    read_wide,
     row_lengths,
     write_narrow,
     write_wide,
 )
 from insignia_model.errors import AtlasCorrupt
 
-MAGIC = b"INSGROW1"
+MAGIC = b"INSGROW2"
+#: Marks of earlier versions, which `insignia retrain` makes anew.
+_EARLIER = (b"INSGROW1",)
 FILE_HEAD = np.dtype(
     [
         ("magic", "S8"),
@@ -51,6 +55,12 @@ class _Block:
 def is_wide(n_genes: int, value_bits: int) -> bool:
     """Whether rows need 32 bits for a gene or a value."""
     return value_bits == 32 or n_genes > _LARGEST_NARROW_GENE
+
+
+def is_current(path: Path) -> bool:
+    """Whether a file has the mark of rows as they are written now."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
 
 
 def write_rows(path: Path, shard: Shard) -> None:
@@ -93,7 +103,7 @@ def _block(row: npt.NDArray[np.int64], shard: Shard, wide: bool) -> _Block:
     starts = np.concatenate([[0], np.cumsum(counts)])
     kind = np.uint32 if wide else np.uint16
     room = np.empty(2 * int(starts[-1]) * np.dtype(kind).itemsize, np.uint8)
-    heads, tails = np.empty((n_cells, 2, HEAD), kind), np.empty(n_cells + 1, np.int64)
+    heads, tails = np.empty((n_cells, 2 * HEAD), kind), np.empty(n_cells + 1, np.int64)
     write = write_wide if wide else write_narrow
     write(row, shard.n_genes, is_half, starts, exponents, room, heads, tails)
     return _Block(heads, room[: tails[-1]], tails, exponents.astype(np.int8))
@@ -112,6 +122,8 @@ class Rows:
         if len(self._bytes) < FILE_HEAD.itemsize:
             raise AtlasCorrupt(path, "it is too short")
         head = self._bytes[: FILE_HEAD.itemsize].view(FILE_HEAD)[0]
+        if bytes(head["magic"]) in _EARLIER:
+            raise AtlasCorrupt(path, "it is of an earlier version; `insignia retrain` makes it anew")
         if bytes(head["magic"]) != MAGIC:
             raise AtlasCorrupt(path, "it does not have the mark of rows")
         self.n_cells, self.wide = int(head["n_cells"]), bool(head["wide"])
@@ -132,27 +144,19 @@ class Rows:
             or (steps % (2 * width)).any()
         ):
             raise AtlasCorrupt(path, "its rows do not fit one another")
-        self._heads = self._bytes[heads_at : heads_at + 2 * HEAD * width * n_cells]
-        self._tails = self._bytes[tails_at : tails_at + tail_bytes]
-        self._exponents = self._bytes[exponents_at:].view(np.int8)
         base = self._bytes.ctypes.data
         #: row of a row table, see `kernels.rows`
         self.table = np.array(
             [base + heads_at, base + tails_at, base + starts_at, base + exponents_at], np.int64
         )
-        self._kind = np.uint32 if self.wide else np.uint16
 
     def profile(self, cell: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Genes, ascending, and values of a cell."""
-        heads = self._heads.view(self._kind).reshape(self.n_cells, 2, HEAD)[cell]
-        tail = self._tails[self.starts[cell] : self.starts[cell + 1]].view(self._kind).reshape(2, -1)
-        genes, bits = np.concatenate([heads, tail], axis=1)
-        values = bits.view(np.float32 if self.wide else np.float16).astype(np.float32)
-        if not self.wide:
-            values = np.ldexp(values, -int(self._exponents[cell]))
-        kept = np.flatnonzero(values)
-        order = kept[np.argsort(genes[kept], kind="stable")]
-        return genes[order].astype(np.int64), values[order]
+        read, width = (read_wide, 4) if self.wide else (read_narrow, 2)
+        most = HEAD + int(self.starts[cell + 1] - self.starts[cell]) // (2 * width)
+        genes, values = np.empty(most, np.int64), np.empty(most, np.float32)
+        n = read(self.table, cell, genes, values)
+        return genes[:n], values[:n]
 
     def matrix(self, cells: npt.NDArray[np.int64]) -> Any:
         """Profiles of cells, a scipy CSR matrix float32 (n, n_genes)."""

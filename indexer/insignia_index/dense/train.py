@@ -29,7 +29,7 @@ from insignia_index.dense.index import (
 )
 from insignia_index.dense.recall import measure
 from insignia_index.dense.record import KINDS, CurvePoint, FaissRecord, StudyFaiss
-from insignia_index.dense.rows import Rows, write_rows
+from insignia_index.dense.rows import Rows, is_current, write_rows
 from insignia_index.format.files import fsync_directory
 from insignia_index.search.engine import Session
 from insignia_index.search.gene_cache import GENE_CACHE_BYTES, GeneCache
@@ -127,11 +127,20 @@ class _Training:
         self._kinds = [self._kind(i, policy) for i in range(len(snapshot.studies))]
         known = self._known
         lacks_codec = known is not None and "projected" in self._kinds and "codec" not in known.files
-        self._anew = anew or known is None or known.policy != policy or lacks_codec
+        self._anew = anew or known is None or known.policy != policy or lacks_codec or self._has_earlier()
         version = 0 if known is None else known.version
         dimensions = n_dimensions or (known.n_dimensions if known else 0) or N_DIMENSIONS
         self._record = FaissRecord(policy, version + 1, dimensions) if self._anew or known is None else known
         self._n_threads = os.cpu_count() or 1
+
+    def _has_earlier(self) -> bool:
+        """Some study's rows are of an earlier version, which no search reads."""
+        for study in self._snapshot.studies:
+            if study.faiss is not None and "rows" in study.faiss.files:
+                path = study_file(folder(self._writer.path, study.faiss.version), study.shard, "rows")
+                if path.exists() and not is_current(path):
+                    return True
+        return False
 
     def _kind(self, study: int, policy: str) -> str:
         n_genes = self._snapshot.studies[study].n_genes_measured
@@ -177,7 +186,7 @@ class _Training:
             earlier = study_file(folder(self._writer.path, record.faiss.version), record.shard, "rows")
             with suppress(OSError):  # no such file, or a file system without links
                 os.link(earlier, path)
-                if described(path) == record.faiss.files["rows"]:
+                if described(path) == record.faiss.files["rows"] and is_current(path):
                     return
                 path.unlink()
         self._snapshot.check_study(study)

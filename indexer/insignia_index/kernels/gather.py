@@ -93,3 +93,23 @@ def gather_text(start_addresses, run_addresses, study, row):
             run[n + j] = source[j]
         n += lengths[i]
     return run
+
+
+@njit(cache=True)
+def find_text(starts, run_address, name):
+    """Place of the text ``name`` uint8 (m,), with its end mark, in a run; -1 if it is not there.
+
+    ``starts`` uint32 (n + 1,): where each text of the run begins.
+    """
+    m = len(name)
+    for i in range(len(starts) - 1):
+        start, stop = np.int64(starts[i]), np.int64(starts[i + 1])
+        if stop - start != m:
+            continue
+        text = view(np.uint64(run_address + start), m, np.uint8)
+        j = m - 1
+        while j >= 0 and text[j] == name[j]:  # names have beginnings in common more often than ends
+            j -= 1
+        if j < 0:
+            return i
+    return -1

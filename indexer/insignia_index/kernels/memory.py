@@ -29,6 +29,8 @@ _FEATURES = _host_features()
 HAS_EXPAND = bool(_FEATURES.get("avx512vbmi2") and _FEATURES.get("avx512vl") and _FEATURES.get("avx512bw"))
 #: AVX-512 gathers sixteen places at once, and packs those of sixteen values that a mask selects.
 HAS_GATHER = HAS_COMPRESS = bool(_FEATURES.get("avx512f") and _FEATURES.get("avx512vl"))
+#: AVX-512 VNNI multiplies 64 pairs of bytes and adds them up by fours, as one instruction.
+HAS_BYTE_DOT = bool(_FEATURES.get("avx512vnni") and _FEATURES.get("avx512f"))
 #: Without a conversion instruction LLVM would call a run-time function that numba cannot link.
 HAS_HALF = bool(_FEATURES.get("f16c")) or llvm.get_default_triple().startswith(("aarch64", "arm64"))
 

@@ -1,10 +1,11 @@
-"""Rows of cells from postings by gene, their projection, and their inner product with a dense query.
+"""Rows of cells from postings by gene, and their projection.
 
-A *row* is a cell's genes and values, in two parts. Its **head**: the HEAD values of largest magnitude, in
-gene order, and behind them zeros; its **tail**: the other values, in gene order. Either is genes, then
-values. Narrow rows hold uint16 genes and float16 values times 2**exponent, where the cell's exponent brings
-its largest to between 2**14 and 2**15; so a value of an atlas of float16 values is held exactly down to
-2**-29 of the cell's largest. Wide rows: uint32 and float32, exponent 0.
+A *row* is a cell's genes and values, in two parts. Its **head** is the HEAD values of largest magnitude,
+in **levels**: the LEVELS[0] largest, then the LEVELS[1] that follow, and so on; what a level lacks are zeros.
+Its **tail**: the other values. A level and a tail are each in gene order: genes, then values. Narrow rows
+hold uint16 genes and float16 values times 2**exponent, where the cell's exponent brings its largest to
+between 2**14 and 2**15; so a value of an atlas of float16 values is held exactly down to 2**-29 of the cell's
+largest. Wide rows: uint32 and float32, exponent 0.
 
 Rows of several studies are reached by a *row table*, int64 (n_studies, ROW_COLUMNS): addresses of heads,
 tails, tail starts (in bytes, int64) and exponents (int8).
@@ -27,19 +28,19 @@ from insignia_index.kernels.directory import (
     entry_kind,
     entry_offset,
 )
-from insignia_index.kernels.memory import float_to_half, half_to_float, prefetch, trailing_zeros, view
+from insignia_index.kernels.memory import float_to_half, half_to_float, trailing_zeros, view
 from insignia_index.kernels.score import SCALES
 
-#: Values of a head; see docs/decisions/0011.
-HEAD = 128
+#: Values of each level of a head, and of all; see docs/decisions/0014.
+LEVELS = (40, 88, 128)
+HEAD = sum(LEVELS)
+#: Where each level ends among the values of a head.
+LEVEL_ENDS = (40, 128, 256)
 #: Columns of a row table.
 HEADS, TAILS, STARTS, EXPONENTS = range(4)
 ROW_COLUMNS = 4
-#: Rows, and bytes of a tail, that are asked for before they are read.
-_AHEAD = 6
 #: Genes whose components fit a processor's second-level cache beside the sums.
 _GENES = 1_024
-_TAIL_BYTES = 4096
 
 
 @njit(nogil=True, inline="always")
@@ -133,13 +134,44 @@ def _write_whole(row, n_genes, is_half, wide, starts, exponents, base, kind):
 
 
 @njit(nogil=True, inline="always")
+def _bounds(keys, count, ends, bounds, spare):
+    """Write the least key of each level, and how many keys that equal it belong to it or those before."""
+    rest = keys[:count]
+    for level in range(len(ends) - 1, -1, -1):  # each looks only at what the one after it has kept
+        spare[level] = ends[level]
+        bounds[level] = 0
+        if len(rest) <= ends[level]:
+            continue
+        at = len(rest) - ends[level]
+        rest = np.partition(rest, at)[at:]
+        bounds[level] = rest[0]
+        for key in rest:
+            spare[level] -= key > rest[0]
+
+
+@njit(nogil=True, inline="always")
+def _level(key, bounds, spare):
+    """The level of a key, or their number for a tail; marks its place there as taken."""
+    found = len(bounds)
+    for level in range(len(bounds) - 1, -1, -1):
+        if not (key > bounds[level] or (key == bounds[level] and spare[level] > 0)):
+            break
+        found = level
+    for level in range(found, len(bounds)):
+        spare[level] -= key == bounds[level]
+    return found
+
+
+@njit(nogil=True, inline="always")
 def _split(starts, base, kind, magnitude, heads, tails):
-    """Split whole rows into ``heads`` (n_cells, 2, HEAD) and, in place, tails; write where those begin."""
-    width = heads.itemsize
+    """Split whole rows into ``heads`` (n_cells, 2 * HEAD) and, in place, tails; write where those begin."""
+    width, n_levels = heads.itemsize, len(LEVEL_ENDS)
     longest = 0
     for cell in range(len(heads)):
         longest = max(longest, starts[cell + 1] - starts[cell])
     genes, bits, keys = np.empty(longest, kind), np.empty(longest, kind), np.empty(longest, kind)
+    ends, bounds, spare = np.array(LEVEL_ENDS), np.empty(n_levels, kind), np.empty(n_levels, np.int64)
+    written = np.empty(n_levels, np.int64)
     end = 0  # of the tails so far, which never reaches the row that is read
     for cell in range(len(heads)):
         tails[cell] = end
@@ -147,28 +179,25 @@ def _split(starts, base, kind, magnitude, heads, tails):
         address = base + np.uint64(2 * width * starts[cell])
         genes[:count] = view(address, count, kind)
         bits[:count] = view(address + np.uint64(width * count), count, kind)
-        heads[cell] = 0
-        if count <= HEAD:
-            heads[cell, 0, :count], heads[cell, 1, :count] = genes[:count], bits[:count]
-            continue
         for i in range(count):
             keys[i] = bits[i] & magnitude  # bits of non-negative floats order as they do
-        bound = np.partition(keys[:count], count - HEAD)[count - HEAD]
-        spare = HEAD  # places for values that equal the bound
-        for i in range(count):
-            spare -= keys[i] > bound
-        n_tail = count - HEAD
+        _bounds(keys, count, ends, bounds, spare)
+        heads[cell] = 0
+        written[:] = 0
+        n_tail, rear = max(0, count - HEAD), 0
         tail_genes = view(base + np.uint64(end), n_tail, kind)
         tail_bits = view(base + np.uint64(end + width * n_tail), n_tail, kind)
-        front, rear = 0, 0
         for i in range(count):
-            first = keys[i] > bound
-            if keys[i] == bound and spare > 0:
-                first = True
-                spare -= 1
-            if first:
-                heads[cell, 0, front], heads[cell, 1, front] = genes[i], bits[i]
-                front += 1
+            if keys[i] < bounds[n_levels - 1]:  # as most are
+                tail_genes[rear], tail_bits[rear] = genes[i], bits[i]
+                rear += 1
+                continue
+            level = _level(keys[i], bounds, spare)
+            if level < n_levels:
+                first = ends[level - 1] if level else 0
+                at = 2 * first + written[level]
+                heads[cell, at], heads[cell, at + ends[level] - first] = genes[i], bits[i]
+                written[level] += 1
             else:
                 tail_genes[rear], tail_bits[rear] = genes[i], bits[i]
                 rear += 1
@@ -181,7 +210,7 @@ def _split(starts, base, kind, magnitude, heads, tails):
 
 @njit(nogil=True, cache=True)
 def write_narrow(row, n_genes, is_half, starts, exponents, room, heads, tails):
-    """Write the rows of a block: ``heads`` uint16 (n_cells, 2, HEAD), and the tails to ``room``.
+    """Write the rows of a block: ``heads`` uint16 (n_cells, 2 * HEAD), and the tails to ``room``.
 
     ``starts`` int64 (n_cells + 1,): postings before each row; ``exponents`` int64 (n_cells,); ``room`` uint8:
     as large as all whole rows; ``tails`` int64 (n_cells + 1,): where each tail begins in it, in bytes.
@@ -200,14 +229,30 @@ def write_wide(row, n_genes, is_half, starts, exponents, room, heads, tails):
 
 
 @njit(nogil=True, inline="always")
-def _tail(table, cell, width):
+def head_of(table, cell, width):
+    """Address of a head."""
+    return np.uint64(table[HEADS] + 2 * width * HEAD * cell)
+
+
+@njit(nogil=True, inline="always")
+def tail_of(table, cell, width):
     """Address of a tail's genes, and their number."""
     starts = view(np.uint64(table[STARTS]), cell + 2, np.int64)
     return np.uint64(table[TAILS] + starts[cell]), (starts[cell + 1] - starts[cell]) // (2 * width)
 
 
 @njit(nogil=True, inline="always")
-def _scale(table, cell, wide):
+def _part(table, cell, number, width):
+    """Address of the genes of a level of a head, or of the tail, which comes last, and how many they are."""
+    if number == len(LEVELS):
+        return tail_of(table, cell, width)
+    first = LEVEL_ENDS[number] - LEVELS[number]
+    return head_of(table, cell, width) + np.uint64(2 * width * first), LEVELS[number]
+
+
+@njit(nogil=True, inline="always")
+def scale_of(table, cell, wide):
+    """What the values of a row are to be multiplied with."""
     exponent = np.int64(view(np.uint64(table[EXPONENTS]), cell + 1, np.int8)[cell])
     return np.float32(1.0) if wide else np.float32(SCALES[exponent + 128])
 
@@ -216,27 +261,6 @@ def _scale(table, cell, wide):
 def _add_scaled(total, component, value):
     for j in range(len(total)):
         total[j] += value * component[j]
-
-
-# BLAS would wake its threads for these, and wait for them longer than one takes.
-
-
-@njit(nogil=True, cache=True)
-def project_query(genes, weights, components, out):
-    """Add ``weights`` float32 (n,) times the components of their ``genes`` int64 (n,) to ``out`` (d,)."""
-    for i in range(len(genes)):
-        if genes[i] < len(components):
-            _add_scaled(out, components[genes[i]], weights[i])
-
-
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def inner_products(matrix, vector, out):
-    """Write ``matrix`` float32 (n, d) times ``vector`` float32 (d,) to ``out`` float32 (n,)."""
-    for i in range(len(matrix)):
-        total = np.float32(0.0)
-        for j in range(len(vector)):
-            total += matrix[i, j] * vector[j]
-        out[i] = total
 
 
 @njit(nogil=True, inline="always")
@@ -260,19 +284,19 @@ def _project_until(part, start, until, wide, scale, components, total):
 
 @njit(nogil=True, inline="always")
 def _project_rows(table, cells, wide, components, n_genes, out, squares):
-    width = 4 if wide else 2
-    at = np.zeros((len(cells), 2), np.int64)
+    width, n_levels = 4 if wide else 2, len(LEVELS)
+    at = np.zeros((len(cells), n_levels + 1), np.int64)
     out[:], squares[:] = 0.0, 0.0
     # some genes of all cells at a time, whose components stay in the cache
     for until in range(_GENES, n_genes + _GENES, _GENES):
         for i in range(len(cells)):
-            scale = _scale(table, cells[i], wide)
-            head = (np.uint64(table[HEADS] + 2 * width * HEAD * cells[i]), HEAD)
-            at[i, 0], more = _project_until(head, at[i, 0], until, wide, scale, components, out[i])
-            squares[i] += more
-            tail = _tail(table, cells[i], width)
-            at[i, 1], more = _project_until(tail, at[i, 1], until, wide, scale, components, out[i])
-            squares[i] += more
+            scale = scale_of(table, cells[i], wide)
+            for level in range(n_levels + 1):
+                part = _part(table, cells[i], level, width)
+                at[i, level], more = _project_until(
+                    part, at[i, level], until, wide, scale, components, out[i]
+                )
+                squares[i] += more
 
 
 @njit(nogil=True, cache=True)
@@ -292,66 +316,41 @@ def project_wide(table, cells, components, n_genes, out, squares):
     _project_rows(table, cells, True, components, n_genes, out, squares)
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})  # so that a sum can use vectors
-def _dot_narrow(genes_at, count, weights):
-    genes, values = view(genes_at, count, np.uint16), view(genes_at + np.uint64(2 * count), count, np.uint16)
-    total = np.float32(0.0)
-    for i in range(count):
-        total += weights[genes[i]] * half_to_float(values[i])
-    return total
+@njit(nogil=True, inline="always")
+def _read_row(table, cell, wide, genes, values):
+    """Merge the parts of a row, each in gene order, without zeros; returns how many there are."""
+    kind, width, n_parts = np.uint32 if wide else np.uint16, 4 if wide else 2, len(LEVELS) + 1
+    scale = scale_of(table, cell, wide)
+    at = np.zeros(n_parts, np.int64)
+    n, last = 0, -1
+    while True:
+        nearest, found = np.int64(1) << 32, -1
+        for number in range(n_parts):
+            address, count = _part(table, cell, number, width)
+            some, values_at = view(address, count, kind), address + np.uint64(width * count)
+            while at[number] < count and _stored(values_at, at[number], not wide) == 0:
+                at[number] += 1
+            if at[number] < count and np.int64(some[at[number]]) < nearest:
+                nearest, found = np.int64(some[at[number]]), number
+        if found < 0 or n == len(genes) or nearest <= last:  # the last two: no row that was written here
+            return n
+        address, count = _part(table, cell, found, width)
+        genes[n] = last = nearest
+        values[n] = scale * _stored(address + np.uint64(width * count), at[found], not wide)
+        at[found] += 1
+        n += 1
 
 
 @njit(nogil=True, cache=True)
-def _dot_wide(genes_at, count, weights):
-    genes, values = view(genes_at, count, np.uint32), view(genes_at + np.uint64(4 * count), count, np.float32)
-    total = 0.0
-    for i in range(count):
-        if genes[i] < len(weights):
-            total += weights[genes[i]] * np.float64(values[i])
-    return total
+def read_narrow(table, cell, genes, values):
+    """Write genes int64, ascending, and values float32 of a narrow row; returns how many there are.
 
-
-@njit(nogil=True, cache=True)
-def add_heads(tables, study_starts, rows, weights, scores):
-    """Add the inner products of the heads of ``rows`` with ``weights`` to ``scores`` float32 (n,).
-
-    ``weights`` float32 (65,536,); ``tables``  int64 (n_studies, ROW_COLUMNS), of narrow rows;
-    ``study_starts`` int64 (n_studies + 1,): first row of each study; ``rows`` int64 (n,), of the snapshot.
+    ``table`` int64 (ROW_COLUMNS,): of its study. There is room for all genes.
     """
-    study = np.searchsorted(study_starts, rows, side="right") - 1
-    for i in range(len(rows)):
-        if i + _AHEAD < len(rows):
-            later = study[i + _AHEAD]
-            at = tables[later, HEADS] + 4 * HEAD * (rows[i + _AHEAD] - study_starts[later])
-            prefetch(np.uint64(at), 4 * HEAD)
-        table, cell = tables[study[i]], rows[i] - study_starts[study[i]]
-        head = np.uint64(table[HEADS] + 4 * HEAD * cell)
-        scores[i] += _scale(table, cell, False) * _dot_narrow(head, HEAD, weights)
+    return _read_row(table, cell, False, genes, values)
 
 
 @njit(nogil=True, cache=True)
-def score_narrow(tables, study_starts, rows, weights, scores):
-    """Write the inner products of narrow ``rows`` with ``weights`` float32 (65,536,) to ``scores`` (n,)."""
-    study = np.searchsorted(study_starts, rows, side="right") - 1
-    for i in range(len(rows)):
-        if i + _AHEAD < len(rows):
-            later = study[i + _AHEAD]
-            cell = rows[i + _AHEAD] - study_starts[later]
-            prefetch(np.uint64(tables[later, HEADS] + 4 * HEAD * cell), 4 * HEAD)
-            tail, count = _tail(tables[later], cell, 2)
-            prefetch(tail, min(4 * count, _TAIL_BYTES))
-        table, cell = tables[study[i]], rows[i] - study_starts[study[i]]
-        total = _dot_narrow(np.uint64(table[HEADS] + 4 * HEAD * cell), HEAD, weights)
-        tail, count = _tail(table, cell, 2)
-        scores[i] = _scale(table, cell, False) * (total + _dot_narrow(tail, count, weights))
-
-
-@njit(nogil=True, cache=True)
-def score_wide(tables, study_starts, rows, weights, scores):
-    """As `score_narrow`, for wide rows, ``weights`` and ``scores`` float64."""
-    study = np.searchsorted(study_starts, rows, side="right") - 1
-    for i in range(len(rows)):
-        table, cell = tables[study[i]], rows[i] - study_starts[study[i]]
-        total = _dot_wide(np.uint64(table[HEADS] + 8 * HEAD * cell), HEAD, weights)
-        tail, count = _tail(table, cell, 4)
-        scores[i] = total + _dot_wide(tail, count, weights)
+def read_wide(table, cell, genes, values):
+    """As `read_narrow`, of a wide row."""
+    return _read_row(table, cell, True, genes, values)

@@ -38,13 +38,15 @@ def by_faiss(
 ) -> SearchResult:
     """The best cells of those that FAISS proposes, scored exactly; no groups.
 
-    ``left_out`` int64 (n,): rows that are not to be found, although they pass.
+    ``left_out`` int64 (n,): rows of the cells whose profile is the query, not to be found although they pass.
     """
     snapshot, dense = session.snapshot, session.dense
     assert dense is not None  # noqa: S101 (it was chosen because it is there)
     kind = SIGNATURE if isinstance(request, SearchRequest) else PROFILE
     passing = passing_cells(snapshot, grouping)
     left_out = np.empty(0, np.int64) if left_out is None else left_out
+    # whose profile it is; of several it is their mean
+    row = int(left_out[0]) if len(left_out) == 1 and dense.has_row(int(left_out[0])) else None
     if passing is not None and len(left_out):
         left_out = left_out[passing[left_out]]
     n_cells = grouping.n_cells - len(left_out)
@@ -53,9 +55,12 @@ def by_faiss(
     def found(n_candidates: int) -> tuple[Ints, npt.NDArray[Any], int]:
         # as many more as are then left out
         k = min(request.k, n_cells) + len(left_out)
-        best = dense.find(query.gene_ids, query.weights, k, n_candidates, passing, BY_HEADS[kind])
-        kept = np.flatnonzero(~np.isin(best.rows, left_out))[: request.k]
-        return best.rows[kept], best.scores[kept], best.n_candidates
+        best = dense.find(query.gene_ids, query.weights, k, n_candidates, passing, BY_HEADS[kind], row)
+        rows, sums = best.rows, best.scores
+        if len(left_out):
+            kept = np.isin(rows, left_out, invert=True) if len(left_out) > 1 else rows != left_out
+            rows, sums = rows[kept], sums[kept]
+        return rows[: request.k], sums[: request.k], best.n_candidates
 
     rows, sums, n_candidates = found(choice.n_candidates)
     if len(rows) < min(request.k, n_cells):

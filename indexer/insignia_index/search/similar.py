@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +20,7 @@ from insignia_index.search.profiles import Chosen, mean_profile
 from insignia_index.search.scoring import score_dtype
 from insignia_index.snapshot import Snapshot
 from insignia_model.errors import EmptyProfile, InvalidArgument
-from insignia_model.genes import GeneReport
+from insignia_model.genes import GeneReport, Themselves
 from insignia_model.result import SearchResult
 from insignia_model.similar import SimilarRequest
 
@@ -72,39 +74,49 @@ def plan_similar(
         grouping = session.groupings.get(request.group_by, request.where, None)
         query = plan_query(snapshot, request.profile, "sum", request.strict)
         return SimilarPlan(query, grouping, np.empty(0, np.int64))
-    chosen, rows = _chosen(session, request)
-    others = ~chosen.studies(snapshot) if request.exclude_study else None
+    rows = np.empty(0, np.int64) if request.centroid is not None else rows_of(snapshot, request)
+    if len(rows) == 1 and session.dense is not None and session.dense.has_row(int(rows[0])):
+        profile = session.dense.profile(int(rows[0]))  # from one place, not from one for every gene
+        n_cells, studies = 1, studies_of(snapshot, rows)
+    else:
+        chosen = _chosen(session, request, rows)
+        n_cells, studies = chosen.n_cells, chosen.studies(snapshot)
+        profile = _mean(session, chosen, cancel, n_threads)
+    others = ~studies if request.exclude_study else None
     grouping = session.groupings.get(request.group_by, request.where, others)
-    query = _query(session, request, chosen, _profile(session, chosen, rows, cancel, n_threads))
+    query = _query(session, request, n_cells, profile)
     # where their study is left out, so are they
     return SimilarPlan(query, grouping, rows if others is None else np.empty(0, np.int64))
 
 
-def _chosen(session: Session, request: SimilarRequest) -> tuple[Chosen, npt.NDArray[np.int64]]:
-    """Cells whose mean is the profile, and the rows of those that are not to be found."""
-    snapshot = session.snapshot
+def _chosen(session: Session, request: SimilarRequest, rows: Ints) -> Chosen:
+    """Cells whose mean is the profile."""
     if request.centroid is None:
-        rows = np.unique(rows_of(snapshot, request))
-        return Chosen.of_rows(snapshot, rows), rows
+        return Chosen.of_rows(session.snapshot, rows)
     chosen = Chosen.passing(session.groupings.get((), request.centroid, None))
     if not chosen.n_cells:
         raise EmptyProfile(request.name, "there are no such cells")
-    return chosen, np.empty(0, np.int64)
+    return chosen
 
 
-def rows_of(snapshot: Snapshot, request: SimilarRequest) -> npt.NDArray[np.int64]:
-    """Rows of the snapshot of the request's cells, int64 (n,)."""
+def rows_of(snapshot: Snapshot, request: SimilarRequest) -> Ints:
+    """Rows of the snapshot of the request's cells, int64 (n,), ascending, each once."""
     study, row = find_cells(snapshot, request.cells)
-    rows: npt.NDArray[np.int64] = snapshot.study_starts[study] + row
-    return rows
+    rows: Ints = snapshot.study_starts[study] + row
+    return rows if len(rows) == 1 else np.unique(rows)
 
 
-def _profile(
-    session: Session, chosen: Chosen, rows: Ints, cancel: CancelToken, n_threads: int | None
+def studies_of(snapshot: Snapshot, rows: Ints) -> npt.NDArray[np.bool_]:
+    """Which studies rows are of, bool (n_studies,)."""
+    found = np.zeros(len(snapshot.studies), np.bool_)
+    found[snapshot.study_starts.searchsorted(rows, side="right") - 1] = True
+    return found
+
+
+def _mean(
+    session: Session, chosen: Chosen, cancel: CancelToken, n_threads: int | None
 ) -> tuple[Ints, npt.NDArray[np.float64]]:
     """Genes that are not 0, ascending, and the mean attributions of the chosen cells."""
-    if len(rows) == 1 and session.dense is not None and session.dense.has_row(int(rows[0])):
-        return session.dense.profile(int(rows[0]))  # from one place, not from one for every gene
     work = session.work(session.groupings.get((), (), None), cancel, n_threads)
     profile = mean_profile(work, chosen, session.value_bits == 16)
     gene_ids = np.flatnonzero(profile)
@@ -112,26 +124,31 @@ def _profile(
 
 
 def _query(
-    session: Session,
-    request: SimilarRequest,
-    chosen: Chosen,
-    profile: tuple[Ints, npt.NDArray[np.float64]],
+    session: Session, request: SimilarRequest, n_cells: int, profile: tuple[Ints, npt.NDArray[np.float64]]
 ) -> Query:
     snapshot, (gene_ids, weights) = session.snapshot, profile
     if not len(gene_ids):
-        n = chosen.n_cells
-        problem = "the cell has no attributions" if n == 1 else f"the mean of its {n:,} cells is 0 everywhere"
+        problem = "the cell has no attributions"
+        if n_cells > 1:
+            problem = f"the mean of its {n_cells:,} cells is 0 everywhere"
         raise EmptyProfile(request.name, problem)
     _check_size(weights, score_dtype(session.value_bits))
-    symbols = [snapshot.genes[gene] for gene in gene_ids.tolist()]
-    return query_of(snapshot, gene_ids, weights, "sum", GeneReport(dict(zip(symbols, symbols, strict=True))))
+    genes = snapshot.genes
+    names = Themselves(len(gene_ids), lambda: [genes[gene] for gene in gene_ids.tolist()])
+    return query_of(snapshot, gene_ids, weights, "sum", GeneReport(names))
+
+
+@lru_cache
+def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
+    limits = np.finfo(dtype)
+    return float(limits.tiny) ** 0.4, float(limits.max) ** 0.4
 
 
 def _check_size(weights: npt.NDArray[np.float64], dtype: npt.DTypeLike) -> None:
     """Raise unless squares of the profile are far from the ends of what scores of ``dtype`` can hold."""
     largest = float(np.abs(weights).max())
-    limits = np.finfo(dtype)
-    if not float(limits.tiny) ** 0.4 < largest < float(limits.max) ** 0.4:
+    least, most = _limits(np.dtype(dtype))
+    if not least < largest < most:
         raise InvalidArgument(
             "query",
             f"its largest attribution is {largest:g}, whose square does not fit a score; build the atlas of "

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from insignia_index import Atlas
 from insignia_index.dense.rows import Rows, write_rows
-from insignia_index.kernels.rows import HEAD, add_heads, score_narrow, score_wide
+from insignia_index.kernels.row_scores import add_level, hints_of, score_narrow, score_wide
+from insignia_index.kernels.rows import HEAD, LEVEL_ENDS
 from insignia_index.snapshot import Snapshot
 from insignia_model.errors import AtlasCorrupt
 
@@ -84,6 +85,8 @@ def check_scores(
     rng: np.random.Generator, snapshot: Snapshot, every: list[Rows], expected: np.ndarray
 ) -> None:
     tables = np.stack([rows.table for rows in every])
+    starts = snapshot.study_starts
+    hints = hints_of(starts)
     some = rng.integers(0, snapshot.n_cells, 50)
     weights = np.zeros(ROOM)
     weights[: expected.shape[1]] = rng.standard_normal(expected.shape[1])
@@ -91,33 +94,43 @@ def check_scores(
     scale = np.abs(double).sum(axis=1) + 1e-30
     if every[0].wide:
         scores = np.empty(len(some))
-        score_wide(tables, snapshot.study_starts, some, weights, scores)
+        score_wide(tables, starts, hints, some, weights, scores)
         assert (np.abs(scores - double.sum(axis=1)) <= 1e-9 * scale).all()
         return
     narrow = np.empty(len(some), np.float32)
-    score_narrow(tables, snapshot.study_starts, some, weights.astype(np.float32), narrow)
+    score_narrow(tables, starts, hints, some, weights.astype(np.float32), narrow)
     assert (np.abs(narrow - double.sum(axis=1)) <= 1e-5 * scale).all()
 
 
-def test_the_head_holds_the_largest_values_and_is_added_alone(tmp_path: Path) -> None:
-    made = study("A", 30, 400, density=0.8, signed=True)
-    made.values[3, 50:] = 0  # fewer than a head
-    made.values[4] = 0
-    made.values[5] = np.where(made.values[5] != 0, 2.0, 0)  # all tie
+def test_the_levels_of_a_head_hold_the_largest_values_and_are_added_alone(tmp_path: Path) -> None:
+    made = study("A", 30, 700, density=0.8, signed=True)
+    for cell, n_values in enumerate((0, 1, 30, 40, 41, 127, 129, 255, 256, 257)):
+        made.values[cell, n_values:] = 0  # fewer than a head or a level
+        made.values[cell, :n_values] = np.where(
+            made.values[cell, :n_values] == 0, 1.5, made.values[cell, :n_values]
+        )
+    made.values[15] = np.where(made.values[15] != 0, 2.0, 0)  # all tie
+    made.values[16] = np.where(made.values[16] > 0, 2.0, made.values[16].clip(-1.0))  # many do
     with Atlas.open(build(tmp_path, [made])) as atlas:
         snapshot = atlas._session.snapshot
         (rows,) = rows_of(tmp_path, snapshot)
         values = stored(atlas)
-        heads = np.zeros_like(values)
-        for cell, row in enumerate(values):
-            # of equal magnitude, those of the first genes
-            first = np.lexsort((np.arange(len(row)), -np.abs(row)))[:HEAD]
-            heads[cell, first] = row[first]
         weights = np.zeros(ROOM, np.float32)
         weights[: values.shape[1]] = np.random.default_rng(0).standard_normal(values.shape[1])
-        scores = np.full(30, 7.0, np.float32)
-        add_heads(rows.table[None], snapshot.study_starts, np.arange(30), weights, scores)
-        np.testing.assert_allclose(scores, 7 + heads @ weights[: values.shape[1]], rtol=1e-4, atol=1e-3)
+        assert LEVEL_ENDS[-1] == HEAD
+        for level, end in enumerate(LEVEL_ENDS):
+            of_level = np.zeros_like(values)
+            for cell, row in enumerate(values):
+                # of equal magnitude, those of the first genes
+                first = np.lexsort((np.arange(len(row)), -np.abs(row)))
+                first = first[LEVEL_ENDS[level - 1] if level else 0 : end]
+                of_level[cell, first] = row[first]
+            scores = np.full(30, 7.0, np.float32)
+            starts = snapshot.study_starts
+            add_level(rows.table[None], starts, hints_of(starts), np.arange(30), 30, level, weights, scores)
+            np.testing.assert_allclose(
+                scores, 7 + of_level @ weights[: values.shape[1]], rtol=1e-4, atol=1e-3
+            )
 
 
 @pytest.mark.parametrize("cut", ["head", "tail", "mark", "starts"])
