@@ -10,6 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from insignia_index.dense.singular import right_singular_vectors
 from insignia_index.kernels.project import project_query, subtract_explained
 from insignia_model.errors import AtlasCorrupt
 
@@ -17,8 +18,6 @@ from insignia_model.errors import AtlasCorrupt
 FIRST = 64
 #: Genes whose part in a projection is taken back exactly when candidates are refined; see `residual`.
 _SUPPORT = 2_048
-_N_ITER = 2
-_OVERSAMPLES = 10
 
 
 @dataclass(frozen=True)
@@ -51,20 +50,12 @@ class Codec:
 
     @classmethod
     def learn(cls, cells: Any, n_dimensions: int, seed: int = 0) -> Self:
-        """From training cells, a scipy CSR matrix float32 (n, n_genes); at most min(shape) dimensions.
-
-        Randomised SVD: Halko, Martinsson, Tropp (2011), as scikit-learn has it.
-        """
-        from sklearn.utils.extmath import randomized_svd
-
-        n = min(n_dimensions, *cells.shape)
-        _, _, right = randomized_svd(
-            cells, n, n_iter=_N_ITER, n_oversamples=_OVERSAMPLES, random_state=seed, flip_sign=False
-        )
+        """From training cells, a scipy CSR matrix float32 (n, n_genes); at most min(shape) dimensions."""
+        components = right_singular_vectors(cells, min(n_dimensions, *cells.shape), seed)
         # the longest training cell to some 2**8: room for cells 2**7 as long
         longest = float(np.sqrt(cells.multiply(cells).sum(axis=1).max()))
         scale = 2.0 ** (8 - np.frexp(longest)[1]) if longest > 0 else 1.0
-        return cls.of(np.ascontiguousarray(right.T, dtype=np.float32), scale)
+        return cls.of(components, scale)
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit
 
 from insignia_index.format.layout import BITMAP, LIST
+from insignia_index.kernels.combine import add_combination
 from insignia_index.kernels.directory import (
     ENTRIES,
     N_CELLS,
@@ -39,6 +40,8 @@ LEVEL_ENDS = (40, 128, 256)
 #: Columns of a row table.
 HEADS, TAILS, STARTS, EXPONENTS = range(4)
 ROW_COLUMNS = 4
+#: Parts of the range of a value's bits, of which those with a level's least value are looked at closely.
+_PARTS = 2_048
 #: Genes whose components fit a processor's second-level cache beside the sums.
 _GENES = 1_024
 
@@ -134,19 +137,33 @@ def _write_whole(row, n_genes, is_half, wide, starts, exponents, base, kind):
 
 
 @njit(nogil=True, inline="always")
-def _bounds(keys, count, ends, bounds, spare):
-    """Write the least key of each level, and how many keys that equal it belong to it or those before."""
-    rest = keys[:count]
-    for level in range(len(ends) - 1, -1, -1):  # each looks only at what the one after it has kept
-        spare[level] = ends[level]
-        bounds[level] = 0
-        if len(rest) <= ends[level]:
+def _bounds(keys, count, ends, shift, counts, some, bounds, spare):
+    """Write the least key of each level, and how many keys that equal it belong to it or those before.
+
+    ``counts`` (_PARTS,) and ``some`` (as ``keys``) are room to work in; ``shift`` leaves of a key its part.
+    """
+    counts[:] = 0
+    for i in range(count):
+        counts[keys[i] >> shift] += 1
+    part, n_above = _PARTS, 0  # keys of higher parts
+    for level in range(len(ends)):
+        bounds[level], spare[level] = 0, ends[level]
+        if count <= ends[level]:
             continue
-        at = len(rest) - ends[level]
-        rest = np.partition(rest, at)[at:]
-        bounds[level] = rest[0]
-        for key in rest:
-            spare[level] -= key > rest[0]
+        while n_above < ends[level]:
+            part -= 1
+            n_above += counts[part]
+        n_above -= counts[part]
+        n = 0
+        for i in range(count):
+            some[n] = keys[i]
+            n += (keys[i] >> shift) == part
+        rank = ends[level] - n_above  # from the highest of the part, 1 for itself
+        bounds[level] = np.sort(some[:n])[n - rank]
+        spare[level] = rank
+        for i in range(n):
+            spare[level] -= some[i] > bounds[level]
+        part += 1  # a part may hold the bounds of several levels
 
 
 @njit(nogil=True, inline="always")
@@ -163,13 +180,14 @@ def _level(key, bounds, spare):
 
 
 @njit(nogil=True, inline="always")
-def _split(starts, base, kind, magnitude, heads, tails):
+def _split(starts, base, kind, magnitude, shift, heads, tails):
     """Split whole rows into ``heads`` (n_cells, 2 * HEAD) and, in place, tails; write where those begin."""
     width, n_levels = heads.itemsize, len(LEVEL_ENDS)
     longest = 0
     for cell in range(len(heads)):
         longest = max(longest, starts[cell + 1] - starts[cell])
     genes, bits, keys = np.empty(longest, kind), np.empty(longest, kind), np.empty(longest, kind)
+    some, counts = np.empty(longest + 1, kind), np.empty(_PARTS, np.int32)
     ends, bounds, spare = np.array(LEVEL_ENDS), np.empty(n_levels, kind), np.empty(n_levels, np.int64)
     written = np.empty(n_levels, np.int64)
     end = 0  # of the tails so far, which never reaches the row that is read
@@ -181,7 +199,7 @@ def _split(starts, base, kind, magnitude, heads, tails):
         bits[:count] = view(address + np.uint64(width * count), count, kind)
         for i in range(count):
             keys[i] = bits[i] & magnitude  # bits of non-negative floats order as they do
-        _bounds(keys, count, ends, bounds, spare)
+        _bounds(keys, count, ends, shift, counts, some, bounds, spare)
         heads[cell] = 0
         written[:] = 0
         n_tail, rear = max(0, count - HEAD), 0
@@ -217,7 +235,7 @@ def write_narrow(row, n_genes, is_half, starts, exponents, room, heads, tails):
     """
     base = np.uint64(room.ctypes.data)
     _write_whole(row, n_genes, is_half, False, starts, exponents, base, np.uint16)
-    _split(starts, base, np.uint16, np.uint16(0x7FFF), heads, tails)
+    _split(starts, base, np.uint16, np.uint16(0x7FFF), np.uint16(4), heads, tails)
 
 
 @njit(nogil=True, cache=True)
@@ -225,7 +243,7 @@ def write_wide(row, n_genes, is_half, starts, exponents, room, heads, tails):
     """As `write_narrow`, with ``heads`` uint32."""
     base = np.uint64(room.ctypes.data)
     _write_whole(row, n_genes, is_half, True, starts, exponents, base, np.uint32)
-    _split(starts, base, np.uint32, np.uint32(0x7FFFFFFF), heads, tails)
+    _split(starts, base, np.uint32, np.uint32(0x7FFFFFFF), np.uint32(20), heads, tails)
 
 
 @njit(nogil=True, inline="always")
@@ -257,29 +275,27 @@ def scale_of(table, cell, wide):
     return np.float32(1.0) if wide else np.float32(SCALES[exponent + 128])
 
 
-@njit(nogil=True, fastmath={"contract"})
-def _add_scaled(total, component, value):
-    for j in range(len(total)):
-        total[j] += value * component[j]
-
-
 @njit(nogil=True, inline="always")
-def _project_until(part, start, until, wide, scale, components, total):
-    """Add a row's postings from ``start`` to the gene ``until``; returns where it stopped, sum of squares."""
+def _take_until(part, start, until, wide, scale, n_components, genes, values, n):
+    """Write a part's postings from ``start`` to the gene ``until`` behind place ``n``.
+
+    Returns where it stopped, the new place and the sum of squares. Genes from ``n_components`` on are left
+    out, but for the squares.
+    """
     genes_at, count = part
     kind, width = (np.uint32, 4) if wide else (np.uint16, 2)
-    genes, values_at = view(genes_at, count, kind), genes_at + np.uint64(width * count)
+    some, values_at = view(genes_at, count, kind), genes_at + np.uint64(width * count)
     at, squares = start, 0.0
-    while at < count and genes[at] < until:
+    while at < count and some[at] < until:
         value = scale * _stored(values_at, at, not wide)
         if value == 0:  # the end of a short head
             at = count
             break
         squares += np.float64(value) * np.float64(value)
-        if genes[at] < len(components):
-            _add_scaled(total, components[np.int64(genes[at])], value)
+        genes[n], values[n] = some[at], value
+        n += some[at] < n_components
         at += 1
-    return at, squares
+    return at, n, squares
 
 
 @njit(nogil=True, inline="always")
@@ -287,16 +303,22 @@ def _project_rows(table, cells, wide, components, n_genes, out, squares):
     width, n_levels = 4 if wide else 2, len(LEVELS)
     at = np.zeros((len(cells), n_levels + 1), np.int64)
     out[:], squares[:] = 0.0, 0.0
+    # a part has a gene once, if it is one that was written here; else it may have any number of them
+    most = HEAD
+    for i in range(len(cells)):
+        most = max(most, HEAD + tail_of(table, cells[i], width)[1])
+    genes, values = np.empty(most + 1, np.int32), np.empty(most + 1, np.float32)
     # some genes of all cells at a time, whose components stay in the cache
     for until in range(_GENES, n_genes + _GENES, _GENES):
         for i in range(len(cells)):
-            scale = scale_of(table, cells[i], wide)
+            scale, n = scale_of(table, cells[i], wide), 0
             for level in range(n_levels + 1):
                 part = _part(table, cells[i], level, width)
-                at[i, level], more = _project_until(
-                    part, at[i, level], until, wide, scale, components, out[i]
+                at[i, level], n, more = _take_until(
+                    part, at[i, level], until, wide, scale, len(components), genes, values, n
                 )
                 squares[i] += more
+            add_combination(components, genes, values, n, out[i])
 
 
 @njit(nogil=True, cache=True)
