@@ -78,6 +78,11 @@ class Snapshot:
         return self.record.revision
 
     @cached_property
+    def is_unsigned(self) -> bool:
+        """No study has a negative attribution."""
+        return not any(study.signed for study in self.studies)
+
+    @cached_property
     def gene_ids(self) -> dict[str, int]:
         """Id of every symbol of the vocabulary."""
         return {symbol: i for i, symbol in enumerate(self.genes)}

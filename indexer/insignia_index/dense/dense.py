@@ -31,6 +31,8 @@ _LEFT_A_CELL = (20, 6, 2)
 #: Cells that it is done for if fewer are asked for.
 _LEAST = 100
 _ROOM = 1 << 16
+#: Promised recalls that are remembered: to work one out takes as long as a level of heads.
+_MOST_PROMISES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,24 @@ class Dense:
         self._loaded: _Loaded | None = None
         self._damage: AtlasCorrupt | None = None
         self._device = device
+        known = list(zip(snapshot.studies, studies, strict=True))
+        #: studies that have no FAISS files
+        self.missing = [study.study for study, faiss in known if faiss is None]
+        #: every study is a panel, searched in the space of its genes
+        self.is_exact = all(faiss is not None and faiss.kind == "exact" for _, faiss in known)
+        self._promises: dict[tuple[str, int, bool], list[float]] = {}
+
+    def promised(self, kind: str, k: int, is_filtered: bool) -> list[float]:
+        """Recall of the best ``k`` that can be counted on at each measured point, see `recall.promised`."""
+        from insignia_index.dense.recall import promised  # which measures with this class
+
+        found = self._promises.get((kind, k, is_filtered))
+        if found is None:
+            if len(self._promises) >= _MOST_PROMISES:
+                self._promises = {}
+            found = promised(self.record.recall.get(kind, []), k, is_filtered)
+            self._promises[kind, k, is_filtered] = found
+        return found
 
     @property
     def device_bytes(self) -> int:
@@ -73,17 +93,6 @@ class Dense:
         if self._device is None or not n_cells:
             return 0
         return device_bytes(n_cells, self.record.n_dimensions)
-
-    @property
-    def missing(self) -> list[str]:
-        """Studies that have no FAISS files."""
-        known = zip(self._snapshot.studies, self._studies, strict=True)
-        return [study.study for study, faiss in known if faiss is None]
-
-    @property
-    def is_exact(self) -> bool:
-        """Every study is a panel, searched in the space of its genes."""
-        return all(study is not None and study.kind == "exact" for study in self._studies)
 
     def load(self) -> _Loaded:
         """Indexes and rows; raises `AtlasCorrupt` and `EngineUnavailable`."""
@@ -162,6 +171,8 @@ class _Loaded:
             self._row_tables[i], self._wide[i], self._is_projected[i] = rows.table, rows.wide, True
             self.rows[i] = rows
             projected.append(part)
+        self._n_cells = sum(rows.n_cells for rows in self.rows.values())
+        self._any_wide = bool(self._wide.any())
         self.panels = [
             Panel(np.flatnonzero(np.frombuffer(genes, np.bool_)), parts) for genes, parts in panels.items()
         ]
@@ -174,7 +185,7 @@ class _Loaded:
             codec = Codec.load(checked(directory / CODEC, record.files["codec"]))
             lists = checked(directory / LISTS, record.files["lists"]) if "lists" in record.files else None
             self._scan = self.projected = Projected(codec, lists, projected)
-            if lists is not None and not self._wide.any():
+            if lists is not None and not self._any_wide:
                 self._scout = Scout(self.projected, self._places)
 
     def on(self, index: DeviceIndex) -> None:
@@ -186,7 +197,7 @@ class _Loaded:
         passing: Passing | None, by_heads: bool, row: int | None,
     ) -> Found:  # fmt: skip
         found, n = [], max(n_candidates, k)
-        if self.projected is not None and by_heads and not self._wide.any():
+        if self.projected is not None and by_heads and not self._any_wide:
             found.append(self._by_heads(genes, weights, k, n, passing, row))
         elif self.projected is not None:
             found.append(self._of_all(genes, weights, n, passing))
@@ -197,8 +208,11 @@ class _Loaded:
                 rows = panel.best(room, k, passing)
                 scores = panel.values(rows).astype(np.float64) @ room[panel.genes]
                 found.append(Found(rows, scores.astype(self._dtype), len(rows)))
-        rows = np.concatenate([np.empty(0, np.int64), *(part.rows for part in found)])
-        scores = np.concatenate([np.empty(0, self._dtype), *(part.scores for part in found)])
+        if len(found) == 1:
+            rows, scores = found[0].rows, found[0].scores
+        else:
+            rows = np.concatenate([np.empty(0, np.int64), *(part.rows for part in found)])
+            scores = np.concatenate([np.empty(0, self._dtype), *(part.scores for part in found)])
         best = np.lexsort((rows, -scores))[:k]  # ties go to the smaller row
         return Found(rows[best], scores[best], sum(part.n_candidates for part in found))
 
@@ -209,7 +223,7 @@ class _Loaded:
     def _n_passing(self, passing: Passing | None) -> int:
         """Cells of projected studies that pass."""
         if passing is None:
-            return sum(rows.n_cells for rows in self.rows.values())
+            return self._n_cells
         by_study = np.add.reduceat(passing, self._snapshot.study_starts[:-1], dtype=np.int64)
         return int(by_study[self._is_projected].sum())
 

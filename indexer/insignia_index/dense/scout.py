@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from insignia_index.dense.codec import FIRST
 from insignia_index.dense.resident import Passing, Projected
+from insignia_index.kernels.byte_dot import LANES, SIDE, block_bytes
 from insignia_index.kernels.project import inner_products
 from insignia_index.kernels.rows import LEVELS
 from insignia_index.kernels.scout import GLANCE_BYTES, coded, propose, write_glances
@@ -64,7 +65,9 @@ class Scout:
         self._centres = np.ascontiguousarray(index.centres()[:, : min(FIRST, index.codec.n_dimensions)])
         self._d = min(FIRST, index.codec.n_dimensions)
         self._low, self._step = index.low[: self._d].copy(), index.step[: self._d].copy()
-        self._codes = aligned(index.n_cells, self._d)
+        n_blocks = -(-self._sizes // LANES)
+        self._first_blocks = np.cumsum(n_blocks) - n_blocks
+        self._codes = aligned(int(n_blocks.sum()), block_bytes(self._d))
         self._glances = aligned(index.n_cells, GLANCE_BYTES)
         self._address_of_codes = np.uint64(self._codes.ctypes.data)
         self._address_of_glances = np.uint64(self._glances.ctypes.data)
@@ -72,12 +75,16 @@ class Scout:
         for some in range(index.n_lists):
             rows, here = index.rows_of_list(some), slice(self._starts[some], self._starts[some + 1])
             write_glances(places.tables, places.starts, places.hints, rows, self._glances[here])
-            self._codes[here] = index.codes_of_list(some)[:, : self._d]
-            self._place[rows] = np.arange(here.start, here.stop)
+            first = int(self._first_blocks[some])
+            self._codes[first : first + int(n_blocks[some])] = in_blocks(
+                index.codes_of_list(some)[:, : self._d]
+            )
+            self._place[rows] = LANES * first + np.arange(len(rows))
 
     def projection(self, row: int) -> Floats:
         """Of a cell, as it is stored: float32, its first dimensions."""
-        codes = self._codes[self._place[row]]
+        block, lane = divmod(int(self._place[row]), LANES)
+        codes = self._codes[block].reshape(-1, LANES, SIDE)[:, lane].reshape(-1)[: self._d]
         found: Floats = self._low + self._step * (codes + np.float32(0.5))
         return found / np.float32(self._index.codec.scale)
 
@@ -92,11 +99,11 @@ class Scout:
         """
         query = projection / np.float32(self._index.codec.scale)
         lists = self._nearest(query, self._index.n_probe(n, n_passing))
-        room.reserve(int(self._sizes[lists].sum()))
-        codes = np.empty(len(query), np.int8)
+        room.reserve(int(self._sizes[lists].sum()) + LANES)
+        codes = np.zeros(self._codes.shape[1] // LANES, np.int8)
         scale, offset = coded(query, self._low, self._step, codes)
         found: tuple[int, int] = propose(
-            lists, self._starts, self._sizes, self._address_of_codes, self._ids,
+            lists, self._first_blocks, self._starts, self._sizes, self._address_of_codes, self._ids,
             _ALL if passing is None else passing, codes, scale, offset, n, n_glanced,
             self._address_of_glances, LEVELS[0],
             room.weights, room.scores, room.rows, room.guesses,
@@ -110,6 +117,16 @@ class Scout:
         if n_probe >= len(nearness):
             return np.arange(len(nearness))
         return np.sort(nearness.argpartition(-n_probe)[-n_probe:])
+
+
+def in_blocks(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Codes (n, d) as blocks (n_blocks, bytes of a block), see `kernels.byte_dot`; what is left is 0."""
+    (n, d), n_blocks, n_sides = codes.shape, -(-len(codes) // LANES), -(-codes.shape[1] // SIDE)
+    padded = np.zeros((n_blocks * LANES, n_sides * SIDE), np.uint8)
+    padded[:n, :d] = codes
+    return (
+        padded.reshape(n_blocks, LANES, n_sides, SIDE).transpose(0, 2, 1, 3).reshape(n_blocks, block_bytes(d))
+    )
 
 
 def aligned(n: int, size: int) -> npt.NDArray[np.uint8]:

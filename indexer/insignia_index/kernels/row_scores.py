@@ -88,19 +88,19 @@ def keep_best(rows, guesses, n_rows, n):
     if n_rows <= n:
         return n_rows
     low, high = guesses[0], guesses[0]
-    for i in range(n_rows):
-        low, high = min(low, guesses[i]), max(high, guesses[i])
-    counts = np.zeros(_STEPS + 1, np.int64)
+    for i in range(n_rows):  # without NaN, and so as vectors
+        low, high = (guesses[i] if guesses[i] < low else low), (guesses[i] if guesses[i] > high else high)
+    counts = np.zeros(_STEPS + 1, np.int32)
     per_step = np.float32(_STEPS) / max(np.float32(high - low), np.float32(1e-30))
     for i in range(n_rows):
         counts[min(_STEPS, np.int64((guesses[i] - low) * per_step))] += 1
-    step, found = _STEPS, counts[_STEPS]
+    step, found = _STEPS, np.int64(counts[_STEPS])
     while found < n:
         step -= 1
         found += counts[step]
     kept = 0
     for i in range(n_rows):  # no branch: what is kept has no pattern that the processor could guess
-        is_kept = min(_STEPS, np.int64((guesses[i] - low) * per_step)) >= step
+        is_kept = (guesses[i] - low) * per_step >= step
         rows[kept], guesses[kept] = rows[i], guesses[i]
         kept += is_kept
     return kept

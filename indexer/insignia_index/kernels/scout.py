@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from insignia_index.kernels.byte_dot import byte_dot
+from insignia_index.kernels.byte_dot import LANES, SIDE, dot_block
 from insignia_index.kernels.memory import half_to_float, prefetch, view
 from insignia_index.kernels.row_scores import keep_best, place_of
 from insignia_index.kernels.rows import LEVELS, head_of, scale_of
@@ -23,7 +23,7 @@ _LARGEST = 127
 #: Glances that are asked for before they are read.
 _AHEAD = 12
 #: Parts of the range of the scores, of which those above some are kept.
-_STEPS = 8_192
+_STEPS = 4_096
 #: Score of a cell that the filter leaves out.
 _OUT = np.int32(-(2**31))
 
@@ -51,17 +51,22 @@ def write_glances(tables, starts, hints, rows, glances):
 
 
 @njit(nogil=True, cache=True)
-def scan(lists, starts, sizes, codes, ids, passing, query, scores):
-    """Write the inner products of the codes of ``lists`` int64 (n,) with ``query`` int8 (d,), int32 each.
+def scan(lists, first_blocks, sizes, codes, ids, passing, query, scores):
+    """Write the inner products of the codes of ``lists`` int64 (n,) with ``query`` int8, int32 each.
 
-    ``codes``: address of codes uint8 (n_cells, d), where those of each list begin at ``starts`` int64;
-    ``ids`` uint64 (n_lists,): addresses of the rows int64 (size,) of each list. ``passing`` bool by row, of
-    length 0 if all pass. Returns how many were written.
+    ``codes``: address of blocks of codes, see `kernels.byte_dot`, where those of each list begin at
+    ``first_blocks`` int64; ``query`` is padded as they are. ``ids`` uint64 (n_lists,): addresses of the rows
+    int64 (size,) of each list. ``passing`` bool by row, of length 0 if all pass. Of ``scores`` LANES more may
+    be overwritten. Returns how many were written.
     """
-    d, n, at = len(query), 0, np.uint64(query.ctypes.data)
+    n, at = 0, np.uint64(query.ctypes.data)
+    n_sides, size = len(query) // SIDE, LANES * len(query)
+    out = np.uint64(scores.ctypes.data)
     for some in lists:
-        for i in range(sizes[some]):
-            scores[n + i] = byte_dot(codes + np.uint64(d * (starts[some] + i)), at, d)
+        block = codes + np.uint64(size * first_blocks[some])
+        for i in range(0, sizes[some], LANES):
+            dot_block(block, at, n_sides, out + np.uint64(4 * (n + i)))
+            block += np.uint64(size)
         if len(passing):
             rows = view(ids[some], sizes[some], np.int64)
             for i in range(sizes[some]):
@@ -74,25 +79,27 @@ def scan(lists, starts, sizes, codes, ids, passing, query, scores):
 @njit(nogil=True, cache=True)
 def bound_of(scores, n_scores, n):
     """A bound that some ``n`` or a few more of the first scores reach; all that pass if they are fewer."""
-    low, high = np.int64(2**31 - 1), np.int64(_OUT)
+    low, high = np.int32(2**31 - 1), _OUT
     for i in range(n_scores):
-        if scores[i] != _OUT:
-            low, high = min(low, scores[i]), max(high, scores[i])
+        # without a branch, so that the loop can use vectors
+        low = min(low, scores[i] if scores[i] != _OUT else low)
+        high = max(high, scores[i])
     if high < low:
-        return low
-    counts = np.zeros(_STEPS + 1, np.int64)
-    width = (high - low) // _STEPS + 1
+        return np.int64(low)
+    # int32, and not too many: counters that leave the nearest cache cost more than a few cells too many
+    counts = np.zeros(_STEPS + 1, np.int32)
+    width = (np.int64(high) - np.int64(low)) // _STEPS + 1
     shift = 0  # a power of two, because a division takes as long as all else here
     while (1 << shift) < width:
         shift += 1
     for i in range(n_scores):
         if scores[i] != _OUT:
-            counts[(scores[i] - low) >> shift] += 1
-    step, found = _STEPS, counts[_STEPS]
+            counts[(np.int64(scores[i]) - low) >> shift] += 1
+    step, found = _STEPS, np.int64(counts[_STEPS])
     while step > 0 and found < n:
         step -= 1
         found += counts[step]
-    return low + (step << shift)
+    return low + (np.int64(step) << shift)
 
 
 @njit(nogil=True, cache=True)
@@ -150,15 +157,15 @@ def glance(lists, starts, sizes, scores, bound, scale, offset, glances, n_genes,
 
 @njit(nogil=True, cache=True)
 def propose(
-    lists, starts, sizes, codes, ids, passing, query, scale, offset, n, n_glanced, glances, n_genes, weights,
-    scores, rows, guesses,
+    lists, first_blocks, starts, sizes, codes, ids, passing, query, scale, offset, n, n_glanced,
+    glances, n_genes, weights, scores, rows, guesses,
 ):  # fmt: skip
     """Write rows and guesses of about the best ``n_glanced``; returns how many, of how many candidates.
 
     Candidates are about the ``n`` best by projection of the cells of ``lists`` that pass: `scan`, `glance`.
-    There is room for as many ``scores``, ``rows`` and ``guesses`` as the lists have cells.
+    There is room for as many ``scores``, ``rows`` and ``guesses`` as the lists have cells, and LANES more.
     """
-    n_scores = scan(lists, starts, sizes, codes, ids, passing, query, scores)
+    n_scores = scan(lists, first_blocks, sizes, codes, ids, passing, query, scores)
     bound = bound_of(scores, n_scores, n)
     n_candidates = glance(
         lists, starts, sizes, scores, bound, scale, offset, glances, n_genes, weights, rows, guesses

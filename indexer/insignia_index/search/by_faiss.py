@@ -86,7 +86,7 @@ def by_faiss(
         sample_table=Table({}),
         signature=request.name,
         min_cells=request.min_cells,
-        unsigned_atlas=not any(study.signed for study in snapshot.studies),
+        unsigned_atlas=snapshot.is_unsigned,
         negative_weights=request.has_negative,
     )
 

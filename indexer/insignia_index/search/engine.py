@@ -144,7 +144,7 @@ def answer(
         signature=request.name,
         min_cells=request.min_cells,
         test_table=tests,
-        unsigned_atlas=not any(study.signed for study in snapshot.studies),
+        unsigned_atlas=snapshot.is_unsigned,
         negative_weights=request.has_negative,
     )
 

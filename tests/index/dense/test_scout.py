@@ -11,9 +11,9 @@ from numba import njit
 from insignia_index import Atlas
 from insignia_index.dense.codec import FIRST
 from insignia_index.dense.rows import Rows, is_current
-from insignia_index.dense.scout import Room
+from insignia_index.dense.scout import Room, in_blocks
 from insignia_index.dense.train import retrain
-from insignia_index.kernels.byte_dot import byte_dot, dot_by_loop
+from insignia_index.kernels.byte_dot import LANES, SIDE, block_bytes, dot_block, dot_block_by_loop
 from insignia_index.kernels.row_scores import hints_of, keep_best, place_of
 from insignia_index.kernels.scout import bound_of, coded, scan
 from insignia_model.errors import AtlasCorrupt
@@ -24,21 +24,25 @@ N_CELLS = (700, 250, 30)
 
 
 @njit
-def both(codes: np.ndarray, query: np.ndarray) -> tuple[int, int]:
+def both(codes: np.ndarray, query: np.ndarray, out: np.ndarray) -> None:
     a, b = np.uint64(codes.ctypes.data), np.uint64(query.ctypes.data)
-    return byte_dot(a, b, len(codes)), dot_by_loop(a, b, len(codes))
+    dot_block(a, b, len(query) // SIDE, np.uint64(out[0].ctypes.data))
+    dot_block_by_loop(a, b, len(query) // SIDE, np.uint64(out[1].ctypes.data))
 
 
-@pytest.mark.parametrize("d", [1, 8, 63, 64, 65, 128, 192])
+@pytest.mark.parametrize("d", [1, 4, 8, 63, 64, 65, 128])
 def test_bytes_are_multiplied_alike_by_the_instruction_and_by_the_loop(d: int) -> None:
     rng = np.random.default_rng(d)
     for codes, query in (
-        (rng.integers(0, 256, d), rng.integers(-128, 128, d)),
-        (np.full(d, 255), np.full(d, -128)),
-        (np.full(d, 255), np.full(d, 127)),
+        (rng.integers(0, 256, (LANES, d)), rng.integers(-128, 128, d)),
+        (np.full((LANES, d), 255), np.full(d, -128)),
+        (np.full((LANES, d), 255), np.full(d, 127)),
     ):
-        expected = int(codes @ query)
-        assert both(codes.astype(np.uint8), query.astype(np.int8)) == (expected, expected)
+        padded = np.zeros(block_bytes(d) // LANES, np.int8)
+        padded[:d] = query
+        out = np.full((2, LANES), -1, np.int32)
+        both(in_blocks(codes.astype(np.uint8)), padded, out)
+        assert out.tolist() == [(codes @ query).tolist()] * 2
 
 
 @settings(max_examples=100)
@@ -71,11 +75,14 @@ def test_lists_are_scanned_and_bounded_as_numpy_does(data: st.DataObject) -> Non
     query = data.draw(st.sampled_from([0.0, 1.0])) * rng.standard_normal(d).astype(np.float32)
     lists = np.array(data.draw(st.lists(st.sampled_from([0, 1, 2, 3]), min_size=1, unique=True)))
     passing = rng.random(sizes.sum()) < data.draw(st.sampled_from([0.0, 0.3, 1.0]))
-    parts = np.empty(d, np.int8)
+    parts = np.zeros(block_bytes(d) // LANES, np.int8)
     scale, offset = coded(query.astype(np.float32), low, step, parts)
-    scores = np.empty(sizes.sum(), np.int32)
+    blocks = [in_blocks(codes[starts[i] : starts[i + 1]]) for i in range(len(sizes))]
+    first_blocks = np.cumsum([0, *map(len, blocks)])
+    scores = np.empty(sizes.sum() + LANES, np.int32)
     ids = np.array([part.ctypes.data for part in rows], np.uint64)
-    n = scan(lists, starts, sizes, np.uint64(codes.ctypes.data), ids, passing, parts, scores)
+    in_lists = np.concatenate(blocks)
+    n = scan(lists, first_blocks, sizes, np.uint64(in_lists.ctypes.data), ids, passing, parts, scores)
     seen = np.concatenate([codes[starts[i] : starts[i + 1]] for i in lists])
     passes = passing[np.concatenate([rows[i] for i in lists])]
     assert n == len(seen)
