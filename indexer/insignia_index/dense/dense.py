@@ -31,8 +31,6 @@ _LEFT_A_CELL = (20, 6, 2)
 #: Cells that it is done for if fewer are asked for.
 _LEAST = 100
 _ROOM = 1 << 16
-#: Promised recalls that are remembered: to work one out takes as long as a level of heads.
-_MOST_PROMISES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +69,6 @@ class Dense:
         self.missing = [study.study for study, faiss in known if faiss is None]
         #: every study is a panel, searched in the space of its genes
         self.is_exact = all(faiss is not None and faiss.kind == "exact" for _, faiss in known)
-        self._promises: dict[tuple[str, int, bool], list[float]] = {}
-
-    def promised(self, kind: str, k: int, is_filtered: bool) -> list[float]:
-        """Recall of the best ``k`` that can be counted on at each measured point, see `recall.promised`."""
-        from insignia_index.dense.recall import promised  # which measures with this class
-
-        found = self._promises.get((kind, k, is_filtered))
-        if found is None:
-            if len(self._promises) >= _MOST_PROMISES:
-                self._promises = {}
-            found = promised(self.record.recall.get(kind, []), k, is_filtered)
-            self._promises[kind, k, is_filtered] = found
-        return found
 
     @property
     def device_bytes(self) -> int:

@@ -93,13 +93,13 @@ def _by_faiss(
     session: Session, dense: Dense, request: Question, grouping: Grouping, groups: bool
 ) -> Choice | None:
     """FAISS, if it is asked for or expected to be worth it; else None."""
-    from insignia_index.dense.recall import PROFILE, SIGNATURE
+    from insignia_index.dense.recall import PROFILE, SIGNATURE, promised
 
     if dense.is_exact:
         return Choice(FAISS, groups=groups)
     kind = SIGNATURE if isinstance(request, SearchRequest) else PROFILE
     points, n_cells = dense.record.recall.get(kind, []), session.snapshot.n_cells
-    recalls = dense.promised(kind, request.k, grouping.n_cells < n_cells)
+    recalls = promised(points, request.k, grouping.n_cells < n_cells)
     reached = next((i for i, recall in enumerate(recalls) if recall >= request.recall_target), None)
     if request.engine == FAISS:
         # where the target is out of reach, or nothing was measured: what comes nearest to it
