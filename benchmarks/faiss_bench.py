@@ -1,6 +1,7 @@
 """FAISS beside the exact engine: similar cells, signatures, panels, and what its files cost."""
 
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -198,24 +199,26 @@ def overclaims(judged: Iterable[Judged]) -> Row:
 def in_turn(
     ask: dict[str, Callable[..., object]], of: Sequence[object], run: Callable[..., SearchResult]
 ) -> tuple[dict[str, np.ndarray], dict[str, list[SearchResult]]]:
-    """Ask every question in every way, one after the other; seconds (n,) and answers by way.
+    """Ask every question in every way, one after the other; seconds (n,) and answers by way, by question.
 
-    No question is asked twice in a row, so that its cells' rows are not in the processor's cache. A first
-    question in every way is not counted.
+    Every way asks about another cell than the one before, so that a cell's rows are not in the processor's
+    cache because another way has just read them. A first question in every way is not counted.
     """
-    seconds: dict[str, list[float]] = {way: [] for way in ask}
-    answers: dict[str, list[SearchResult]] = {way: [] for way in ask}
-    for way in ask:
+    ways, n = list(ask), len(of)
+    seconds = {way: np.empty(n) for way in ways}
+    answers: dict[str, list[SearchResult]] = {way: [None] * n for way in ways}  # type: ignore[list-item]
+    for way in ways:
         run(ask[way](of[-1]), threads=1)
-    for number, question in enumerate(of):
-        ways = list(ask)
-        first = number % len(ways)  # who asks first finds less in the processor's cache
-        for way in ways[first:] + ways[:first]:
-            request = ask[way](question)
-            seconds[way].append(
-                timed(lambda way=way, request=request: answers[way].append(run(request, threads=1)))
-            )
-    return {way: np.array(values) for way, values in seconds.items()}, answers
+    for turn in range(n):
+        first = turn % len(ways)  # who asks first finds less in the processor's cache
+        for place in range(len(ways)):
+            at = (first + place) % len(ways)
+            way, number = ways[at], (turn + at * n // len(ways)) % n
+            request = ask[way](of[number])
+            began = time.perf_counter()
+            answers[way][number] = run(request, threads=1)
+            seconds[way][number] = time.perf_counter() - began
+    return seconds, answers
 
 
 def agreement(bench: Bench, atlas: Atlas, files: Sequence[Path], what: str) -> Row:
