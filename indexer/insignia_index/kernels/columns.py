@@ -282,6 +282,14 @@ def _reset(cursors, packed, n_slots):
         cursors[tile] = np.uint64(packed.ctypes.data) + np.uint64(tile * n_slots) * _PACKED_BYTES
 
 
+@njit(nogil=True, error_model="numpy")
+def _plan_block(starts, weights, divisors, is_plain, is_scaled, block_plain, block_divisors):
+    """Write which signatures are added without products in a block, and what their sums are divided by."""
+    for s in range(len(divisors)):
+        block_plain[s] = is_scaled and is_plain[s]
+        block_divisors[s] = divisors[s] / (weights[starts[s]] if block_plain[s] else np.float32(1))
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def score_signatures(
     table, blocks, claimed, gene_ids, starts, members, weights, divisors, is_plain, are_moderate,
@@ -322,9 +330,7 @@ def score_signatures(
         starts, members, weights, is_plain, slot_of, scales, ends, is_scaled,
         row_slots, row_weights, list_slots, list_weights, counts,
     )  # fmt: skip
-    for s in range(len(divisors)):
-        block_plain[s] = is_scaled and is_plain[s]
-        block_divisors[s] = divisors[s] / (weights[starts[s]] if block_plain[s] else np.float32(1))
+    _plan_block(starts, weights, divisors, is_plain, is_scaled, block_plain, block_divisors)
     if not is_scaled:
         scales[: ends[1]] = 1
     tile = (np.uint64(rows.ctypes.data) + np.uint64(63)) // np.uint64(64) * np.uint64(64)

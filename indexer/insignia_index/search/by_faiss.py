@@ -56,11 +56,8 @@ def by_faiss(
         # as many more as are then left out
         k = min(request.k, n_cells) + len(left_out)
         best = dense.find(query.gene_ids, query.weights, k, n_candidates, passing, BY_HEADS[kind], row)
-        rows, sums = best.rows, best.scores
-        if len(left_out):
-            kept = np.isin(rows, left_out, invert=True) if len(left_out) > 1 else rows != left_out
-            rows, sums = rows[kept], sums[kept]
-        return rows[: request.k], sums[: request.k], best.n_candidates
+        kept = _others(best.rows, left_out)
+        return best.rows[kept][: request.k], best.scores[kept][: request.k], best.n_candidates
 
     rows, sums, n_candidates = found(choice.n_candidates)
     if len(rows) < min(request.k, n_cells):
@@ -89,6 +86,12 @@ def by_faiss(
         unsigned_atlas=snapshot.is_unsigned,
         negative_weights=request.has_negative,
     )
+
+
+def _others(rows: Ints, left_out: Ints) -> npt.NDArray[np.bool_]:
+    """Which rows are not left out, bool (n,)."""
+    # one is the rule, and compared in a fifth of the time
+    return rows != left_out[0] if len(left_out) == 1 else np.isin(rows, left_out, invert=True)
 
 
 def _cells(
