@@ -311,8 +311,7 @@ def score_signatures(
     ``sums`` float32 (n, SUMS_PAD more than the cells of the largest block). ``order``, ``order_starts`` and
     ``slot_starts`` as for `kernels.score.score_blocks_half`.
 
-    The containers are read where they lie in the file: by gene within a block, in the order in which they
-    are wanted here.
+    The containers are read where they lie in the file: by gene in a block, as they are wanted here.
 
     Writes the scores of the block's cells to their rows of ``out`` float32 (n, n_cells of the atlas) and the
     statistics of its slots to ``statistics`` float64 (n, n_slots of the grouping, 3). Returns whether there
