@@ -4,12 +4,30 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 
-from insignia_index.kernels.order import neighbours, nth_smallest
+from insignia_index.kernels.memory import value_of_key
+from insignia_index.kernels.order import (
+    DIGITS,
+    count_digits,
+    key_of_rank,
+    next_key,
+    nth_smallest,
+    order_keys,
+)
 
 WIDTHS = {np.float32: 32, np.float64: 64}
 #: Many ranks have to share so few values.
 FEW = (-1.5, -1.0, -0.0, 0.0, 1e-30, 1.0, 2.0)
+
+
+@njit
+def neighbours(values: np.ndarray, n: int) -> tuple[float, float]:
+    """Values of rank ``n`` and ``n + 1`` (of rank ``n`` twice if it is the last)."""
+    keys, counts = order_keys(values), np.empty(DIGITS, np.int32)
+    low, shift = count_digits(keys, len(keys), counts)
+    key = key_of_rank(keys, low, shift, counts, n)
+    return np.float64(value_of_key(key)), np.float64(value_of_key(next_key(keys, key, n)))
 
 
 def check(values: np.ndarray, ranks: range | list[int]) -> None:

@@ -241,8 +241,8 @@ class _Loaded:
         else:
             projection = codec.project(genes, light)[: None if scout is None else FIRST]
         codec.subtract(projection, room.weights)
-        if self._scout is not None and n_passing:
-            n_left, n_candidates = self._scout.propose(projection, room, n, int(left[1]), passing, n_passing)
+        if scout is not None:
+            n_left, n_candidates = scout.propose(projection, room, n, int(left[1]), passing, n_passing)
         else:
             rows, guesses = self._scan.candidates(projection, n, passing, n_passing)
             n_left = n_candidates = len(rows)

@@ -86,21 +86,9 @@ def next_key(keys, key, rank):
     return key if n_at_most > rank + 1 or n_at_most == len(keys) else following
 
 
-@njit(nogil=True)
-def _ranked(values, rank):
-    keys, counts = order_keys(values), np.empty(DIGITS, np.int32)
-    low, shift = count_digits(keys, len(keys), counts)
-    return keys, key_of_rank(keys, low, shift, counts, rank)
-
-
 @njit(nogil=True, cache=True)
 def nth_smallest(values, n):
     """Value of rank ``n`` (from 0) of ``values`` (float32 or float64, no NaN), as float64."""
-    return np.float64(value_of_key(_ranked(values, n)[1]))
-
-
-@njit(nogil=True, cache=True)
-def neighbours(values, n):
-    """Values of rank ``n`` and ``n + 1`` (of rank ``n`` twice if it is the last), as float64."""
-    keys, key = _ranked(values, n)
-    return np.float64(value_of_key(key)), np.float64(value_of_key(next_key(keys, key, n)))
+    keys, counts = order_keys(values), np.empty(DIGITS, np.int32)
+    low, shift = count_digits(keys, len(keys), counts)
+    return np.float64(value_of_key(key_of_rank(keys, low, shift, counts, n)))

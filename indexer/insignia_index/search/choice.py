@@ -93,20 +93,20 @@ def _by_faiss(
     session: Session, dense: Dense, request: Question, grouping: Grouping, groups: bool
 ) -> Choice | None:
     """FAISS, if it is asked for or expected to be worth it; else None."""
-    from insignia_index.dense.recall import PROFILE, SIGNATURE, promised
+    from insignia_index.dense.recall import PROFILE, SIGNATURE, expected, promised
 
     if dense.is_exact:
         return Choice(FAISS, groups=groups)
     kind = SIGNATURE if isinstance(request, SearchRequest) else PROFILE
     points, n_cells = dense.record.recall.get(kind, []), session.snapshot.n_cells
-    recalls = promised(points, request.k, grouping.n_cells < n_cells)
+    is_filtered = grouping.n_cells < n_cells
+    recalls = promised(points, request.k, is_filtered)
     reached = next((i for i, recall in enumerate(recalls) if recall >= request.recall_target), None)
     if request.engine == FAISS:
         # where the target is out of reach, or nothing was measured: what comes nearest to it
         most = points[-1 if reached is None else reached].candidates if points else n_cells
         n = max(most, _CANDIDATES_A_CELL * request.k)
-        known = [recall for point, recall in zip(points, recalls, strict=True) if point.candidates <= n]
-        return Choice(FAISS, n, known[-1] if known else 0.0, groups)
+        return Choice(FAISS, n, expected(points, request.k, n, is_filtered), groups)
     # the exact engine reads as much less as fewer cells pass, FAISS does not
     share = grouping.n_cells / max(1, n_cells)
     if reached is None or points[reached].share_of_exact >= share:
