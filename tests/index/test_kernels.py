@@ -1,5 +1,7 @@
 """Kernels against numpy."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from numba import njit
 
 from insignia_index.format.layout import BITMAP, FULL, LIST, container_bytes
-from insignia_index.kernels import check, containers, memory, transpose
+from insignia_index.kernels import bitmaps, check, memory, transpose
 from insignia_index.kernels.directory import container_size
 from insignia_index.kernels.expand import GENES
 
@@ -15,35 +17,44 @@ EVERY_HALF = np.arange(65_536, dtype=np.uint16)
 FINITE_HALF = EVERY_HALF[np.isfinite(EVERY_HALF.view(np.float16))]
 
 
+#: Bytes before a bitmap.
+BEFORE = 12
+
+
 def bitmap(rng: np.random.Generator, n_cells: int, density: float, dtype: type) -> np.ndarray:
     """A bitmap container as bytes: masks of 32 cells, then the values of the set bits."""
     bits = np.zeros(-(-n_cells // 32) * 32, bool)
     bits[:n_cells] = rng.random(n_cells) < density
     values = rng.normal(0, 100, bits.sum()).astype(dtype)
-    # a vector's width behind it, as in a file other containers or the head follow
-    raw = np.packbits(bits, bitorder="little").tobytes() + values.tobytes() + bytes(64)
+    # as in a file something lies before it, and other containers or the head follow
+    raw = bytes(BEFORE) + np.packbits(bits, bitorder="little").tobytes() + values.tobytes() + bytes(64)
     return np.frombuffer(raw, np.uint8).copy()
 
 
+ADDERS = [bitmaps.add_bitmaps, bitmaps.add_expanded]
+ADDERS += [bitmaps.add_shuffled] if memory.HAS_SHUFFLE else []
+
+
+@pytest.mark.parametrize("add", ADDERS)
 @pytest.mark.parametrize("stored", [np.float16, np.float32])
-@given(seed=st.integers(0, 2**32), n_cells=st.integers(1, 200))
+@given(seed=st.integers(0, 2**32), n_cells=st.integers(1, 200), n=st.integers(1, 40))
 @settings(max_examples=40)
-def test_the_vector_step_adds_what_the_plain_loop_adds_bit_for_bit(
-    stored: type, seed: int, n_cells: int
+def test_the_vector_steps_add_what_the_plain_loop_adds_bit_for_bit(
+    add: Any, stored: type, seed: int, n_cells: int, n: int
 ) -> None:
     rng = np.random.default_rng(seed)
     is_half = stored is np.float16
-    made = [bitmap(rng, n_cells, density, stored) for density in rng.random(GENES)]
-    addresses = np.array([raw.ctypes.data for raw in made], np.int64)
-    weights = rng.normal(0, 1, GENES).astype(np.float32 if is_half else np.float64)
-    plain = np.zeros(containers.BUFFER_CELLS, weights.dtype)
+    made = [bitmap(rng, n_cells, density, stored) for density in rng.random(n)]
+    made += [bitmap(rng, n_cells, 0.0, stored)] * GENES  # what fills them up
+    addresses = np.array([raw.ctypes.data + BEFORE for raw in made], np.int64)
+    weights = rng.normal(0, 1, len(made)).astype(np.float32 if is_half else np.float64)
+    plain = np.zeros(bitmaps.BUFFER_CELLS, weights.dtype)
     plain[: n_cells + 64] = rng.normal(0, 1, n_cells + 64)
     vector = plain.copy()
-    for address, weight in zip(addresses, weights, strict=True):
-        containers.add_bitmap(plain, np.uint64(address), n_cells, weight, is_half)
-    containers.add_bitmaps(vector, addresses, n_cells, weights, is_half)
+    bitmaps.add_one_by_one(plain, addresses, n, n_cells, weights, is_half)
+    add(vector, addresses, n, n_cells, weights, is_half)
     # what lies behind is room to work in
-    assert plain[: containers.CELLS_END].tobytes() == vector[: containers.CELLS_END].tobytes()
+    assert plain[: bitmaps.CELLS_END].tobytes() == vector[: bitmaps.CELLS_END].tobytes()
 
 
 @njit

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from insignia_index.kernels.memory import fused_multiply_add
+from insignia_index.kernels.vectors import FLOAT, I32, I64, fused_multiply_add, place, splat
 
 #: Columns of a step: four vectors of 16, as many as hide the time of an addition.
 WIDTH = 64
 _LANES = 16
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
-_FLOATS = ir.VectorType(ir.FloatType(), _LANES)
-
-
-def _place(builder: Any, address: Any, offset: int) -> Any:
-    return builder.inttoptr(builder.add(address, _I64(offset)), _FLOATS.as_pointer())
+_FLOATS = ir.VectorType(FLOAT, _LANES)
 
 
 @intrinsic
@@ -31,22 +24,20 @@ def _combine(typing_context, matrix, pitch, rows, weights, n, out):
         matrix, pitch, rows, weights, n, out = args
         parts = range(WIDTH // _LANES)
         totals = [
-            cgutils.alloca_once_value(builder, builder.load(_place(builder, out, 64 * part), align=4))
+            cgutils.alloca_once_value(builder, builder.load(place(builder, out, 64 * part, _FLOATS), align=4))
             for part in parts
         ]
-        with cgutils.for_range(builder, n, intp=_I64) as loop:
-            place = builder.add(rows, builder.shl(loop.index, _I64(2)))
-            row = builder.sext(builder.load(builder.inttoptr(place, _I32.as_pointer())), _I64)
-            place = builder.add(weights, builder.shl(loop.index, _I64(2)))
-            weight = builder.load(builder.inttoptr(place, ir.FloatType().as_pointer()))
-            one = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), weight, _I32(0))
-            factors = builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_I32, _LANES), None))
+        with cgutils.for_range(builder, n, intp=I64) as loop:
+            offset = builder.shl(loop.index, I64(2))
+            row = builder.sext(builder.load(place(builder, builder.add(rows, offset), 0, I32)), I64)
+            weight = builder.load(place(builder, builder.add(weights, offset), 0, FLOAT))
+            factors = splat(builder, weight, _LANES)
             at = builder.add(matrix, builder.mul(row, pitch))
             for part, total in zip(parts, totals, strict=True):
-                term = builder.load(_place(builder, at, 64 * part), align=4)
+                term = builder.load(place(builder, at, 64 * part, _FLOATS), align=4)
                 builder.store(fused_multiply_add(builder, term, factors, builder.load(total)), total)
         for part, total in zip(parts, totals, strict=True):
-            builder.store(builder.load(total), _place(builder, out, 64 * part), align=4)
+            builder.store(builder.load(total), place(builder, out, 64 * part, _FLOATS), align=4)
         return context.get_dummy_value()
 
     address = types.uint64

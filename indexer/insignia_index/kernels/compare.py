@@ -10,53 +10,38 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from insignia_index.kernels.memory import HAS_COMPRESS, trailing_zeros
+from insignia_index.kernels.vectors import I16, I64, call, lanes, part, place, splat
 
 LANES = 16
-_I16, _I32, _I64 = (ir.IntType(n) for n in (16, 32, 64))
-
-
-def _splat(builder: Any, scalar: Any) -> Any:
-    vector = ir.VectorType(scalar.type, LANES)
-    one = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, _I32(0))
-    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_I32, LANES), None))
-
-
-def _part(builder: Any, vector: Any, first: int, n: int) -> Any:
-    """Lanes [first, first + n) of a vector."""
-    lanes = ir.Constant(ir.VectorType(_I32, n), list(range(first, first + n)))
-    return builder.shuffle_vector(vector, vector, lanes)
 
 
 def _compare(builder: Any, kind: Any, address: Any, low: Any, high: Any) -> tuple[Any, Any]:
     """The 16 values at an address, and the mask of low <= value <= high."""
-    vector = builder.load(
-        builder.inttoptr(address, ir.VectorType(low.type, LANES).as_pointer()), align=kind.bitwidth // 8
-    )
+    at = place(builder, address, 0, ir.VectorType(low.type, LANES))
+    vector = builder.load(at, align=kind.bitwidth // 8)
     ordered = builder.fcmp_ordered if isinstance(kind, types.Float) else builder.icmp_unsigned
     at_least, at_most = (
-        ordered(">=", vector, _splat(builder, low)),
-        ordered("<=", vector, _splat(builder, high)),
+        ordered(">=", vector, splat(builder, low, LANES)),
+        ordered("<=", vector, splat(builder, high, LANES)),
     )
     return vector, builder.and_(at_least, at_most)
 
 
 def _count(builder: Any, mask: Any) -> Any:
     """Number of set lanes, as int64."""
-    return builder.zext(builder.ctpop(builder.bitcast(mask, ir.IntType(mask.type.count))), _I64)
+    return builder.zext(builder.ctpop(builder.bitcast(mask, ir.IntType(mask.type.count))), I64)
 
 
 def _compress(builder: Any, kind: Any, vector: Any, mask: Any, address: Any) -> None:
     """Store the lanes that are set side by side, and anything behind them up to LANES in all."""
     bits = kind.bitwidth
-    lanes = 512 // bits
-    name = f"llvm.x86.avx512.mask.compress.v{lanes}{'f' if isinstance(kind, types.Float) else 'i'}{bits}"
-    for first in range(0, LANES, lanes):
-        some, its_mask = _part(builder, vector, first, lanes), _part(builder, mask, first, lanes)
-        function_type = ir.FunctionType(some.type, [some.type, some.type, its_mask.type])
-        function = builder.module.globals.get(name) or ir.Function(builder.module, function_type, name)
-        packed = builder.call(function, [some, ir.Constant(some.type, None), its_mask])
-        builder.store(packed, builder.inttoptr(address, some.type.as_pointer()), align=bits // 8)
-        address = builder.add(address, builder.mul(_count(builder, its_mask), _I64(bits // 8)))
+    n = 512 // bits
+    name = f"llvm.x86.avx512.mask.compress.v{n}{'f' if isinstance(kind, types.Float) else 'i'}{bits}"
+    for first in range(0, LANES, n):
+        some, its_mask = part(builder, vector, first, n), part(builder, mask, first, n)
+        packed = call(builder, name, some.type, [some, ir.Constant(some.type, None), its_mask])
+        builder.store(packed, place(builder, address, 0, some.type), align=bits // 8)
+        address = builder.add(address, builder.mul(_count(builder, its_mask), I64(bits // 8)))
 
 
 @intrinsic
@@ -64,7 +49,7 @@ def _mask(typing_context, values, low, high):
     """Bit i: the value i at the address ``values`` lies between low and high."""
 
     def generate(context, builder, signature, args):
-        return builder.bitcast(_compare(builder, low, *args)[1], _I16)
+        return builder.bitcast(_compare(builder, low, *args)[1], I16)
 
     return types.uint16(types.uint64, low, low), generate
 
@@ -76,8 +61,8 @@ def _pack(typing_context, values, low, high, row, rows, kept):
     def generate(context, builder, signature, args):
         vector, mask = _compare(builder, low, *args[:3])
         _compress(builder, low, vector, mask, args[5])
-        lane = ir.Constant(ir.VectorType(_I64, LANES), list(range(LANES)))
-        _compress(builder, types.int64, builder.add(_splat(builder, args[3]), lane), mask, args[4])
+        lane = lanes(I64, list(range(LANES)))
+        _compress(builder, types.int64, builder.add(splat(builder, args[3], LANES), lane), mask, args[4])
         return _count(builder, mask)
 
     return types.int64(types.uint64, low, low, types.int64, types.uint64, types.uint64), generate

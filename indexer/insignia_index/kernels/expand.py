@@ -14,27 +14,23 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from insignia_index.kernels.memory import fused_multiply_add
+from insignia_index.kernels.vectors import DOUBLE, FLOAT, HALF, I1, call, fused_multiply_add, place, splat
 
 #: Genes of a step, cells of a step, cells of one addition.
 GENES, CELLS, LANES = 8, 64, 16
-
-_I32 = ir.IntType(32)
 
 
 def _make_expand(value_bits: int, lanes: int) -> Any:
     """Intrinsic ``(values, mask, out)``: packed values at an address to ``lanes`` places at another."""
     stored = ir.IntType(value_bits)
-    vector, mask_type = ir.VectorType(stored, lanes), ir.VectorType(ir.IntType(1), lanes)
+    vector, mask_type = ir.VectorType(stored, lanes), ir.VectorType(I1, lanes)
     name = f"llvm.masked.expandload.v{lanes}i{value_bits}"
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         values, mask, out = args
-        load_type = ir.FunctionType(vector, [stored.as_pointer(), mask_type, vector])
-        load = builder.module.globals.get(name) or ir.Function(builder.module, load_type, name)
-        pointer = builder.inttoptr(values, stored.as_pointer())
-        expanded = builder.call(load, [pointer, builder.bitcast(mask, mask_type), ir.Constant(vector, None)])
-        builder.store(expanded, builder.inttoptr(out, vector.as_pointer()), align=lanes * value_bits // 8)
+        chosen, nothing = builder.bitcast(mask, mask_type), ir.Constant(vector, None)
+        expanded = call(builder, name, vector, [place(builder, values, 0, stored), chosen, nothing])
+        builder.store(expanded, place(builder, out, 0, vector), align=lanes * value_bits // 8)
         return context.get_dummy_value()
 
     mask_integer = types.uint32 if lanes == 32 else types.uint16
@@ -47,26 +43,21 @@ def _make_expand(value_bits: int, lanes: int) -> Any:
 
 def _make_add(value_bits: int, accumulator: Any) -> Any:
     """Intrinsic ``(scores, expanded, weights*8)``: add 16 cells of eight genes, CELLS values apart."""
-    stored = ir.HalfType() if value_bits == 16 else ir.FloatType()
-    element = ir.FloatType() if accumulator is types.float32 else ir.DoubleType()
+    stored = HALF if value_bits == 16 else FLOAT
+    element = FLOAT if accumulator is types.float32 else DOUBLE
     target, raw_type = ir.VectorType(element, LANES), ir.VectorType(stored, LANES)
-
-    def splat(builder: Any, scalar: Any) -> Any:
-        vector = builder.insert_element(ir.Constant(target, ir.Undefined), scalar, _I32(0))
-        return builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(_I32, LANES), None))
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         scores, expanded, weights = args[0], args[1], args[2:]
-        place = builder.inttoptr(scores, target.as_pointer())
-        total = builder.load(place, align=4)
+        at = place(builder, scores, 0, target)
+        total = builder.load(at, align=4)
         for gene, weight in enumerate(weights):
-            offset = ir.Constant(ir.IntType(64), gene * CELLS * value_bits // 8)
-            pointer = builder.inttoptr(builder.add(expanded, offset), raw_type.as_pointer())
-            raw = builder.load(pointer, align=LANES * value_bits // 8)
+            row = place(builder, expanded, gene * CELLS * value_bits // 8, raw_type)
+            raw = builder.load(row, align=LANES * value_bits // 8)
             # one gene after the other: the plain loop's numbers exactly
             term = builder.fpext(raw, target)
-            total = fused_multiply_add(builder, term, splat(builder, weight), total)
-        builder.store(total, place, align=4)
+            total = fused_multiply_add(builder, term, splat(builder, weight, LANES), total)
+        builder.store(total, at, align=4)
         return context.get_dummy_value()
 
     def add(typing_context, scores, expanded, w0, w1, w2, w3, w4, w5, w6, w7):

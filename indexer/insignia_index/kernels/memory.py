@@ -13,6 +13,8 @@ from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from insignia_index.kernels.vectors import fused_multiply_add
+
 _HALF = ir.IntType(16)
 _FLOAT = ir.FloatType()
 
@@ -31,8 +33,11 @@ HAS_EXPAND = bool(_FEATURES.get("avx512vbmi2") and _FEATURES.get("avx512vl") and
 HAS_GATHER = HAS_COMPRESS = bool(_FEATURES.get("avx512f") and _FEATURES.get("avx512vl"))
 #: AVX-512 VNNI multiplies 64 pairs of bytes and adds them up by fours, as one instruction.
 HAS_BYTE_DOT = bool(_FEATURES.get("avx512vnni") and _FEATURES.get("avx512f"))
+#: AVX2 and NEON shuffle sixteen bytes by a table.
+IS_ARM = llvm.get_default_triple().startswith(("aarch64", "arm64"))
+HAS_SHUFFLE = IS_ARM or all(_FEATURES.get(name) for name in ("avx2", "f16c", "fma"))
 #: Without a conversion instruction LLVM would call a run-time function that numba cannot link.
-HAS_HALF = bool(_FEATURES.get("f16c")) or llvm.get_default_triple().startswith(("aarch64", "arm64"))
+HAS_HALF = bool(_FEATURES.get("f16c")) or IS_ARM
 
 
 @intrinsic
@@ -220,15 +225,6 @@ def memory_barrier(typing_context):
         return context.get_dummy_value()
 
     return types.void(), generate
-
-
-def fused_multiply_add(builder, a, b, c):
-    """``a * b + c``, rounded once, of LLVM values (scalars or vectors) of one type."""
-    kind = str(a.type).replace("<", "v").replace(" x ", "").replace(">", "")
-    name = "llvm.fma." + kind.replace("float", "f32").replace("double", "f64")
-    signature = ir.FunctionType(a.type, [a.type] * 3)
-    function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
-    return builder.call(function, [a, b, c])
 
 
 @intrinsic

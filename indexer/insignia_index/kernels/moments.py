@@ -16,45 +16,45 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from insignia_index.kernels.memory import HAS_GATHER
+from insignia_index.kernels.vectors import (
+    DOUBLE,
+    FLOAT,
+    I1,
+    I8,
+    I16,
+    I32,
+    I64,
+    call,
+    lanes,
+    part,
+    place,
+    splat,
+)
 
 #: Sums of a slot that are added side by side.
 CHAINS = 16
 
-_I1, _I16, _I32, _I64 = (ir.IntType(n) for n in (1, 16, 32, 64))
-_DOUBLE = ir.DoubleType()
-_HALF_CHAINS = ir.VectorType(_DOUBLE, CHAINS // 2)
-
-
-def _lanes(kind: Any, values: list[Any]) -> Any:
-    return ir.Constant(ir.VectorType(kind, len(values)), values)
-
-
-def _part(builder: Any, vector: Any, first: int, n: int) -> Any:
-    """Lanes [first, first + n) of a vector."""
-    return builder.shuffle_vector(vector, vector, _lanes(_I32, list(range(first, first + n))))
+_HALF_CHAINS = ir.VectorType(DOUBLE, CHAINS // 2)
 
 
 def _gather(builder: Any, element: Any, base: Any, ids: Any, mask: Any) -> tuple[Any, Any]:
     """Scores ``ids`` <16 x i32> from address ``base`` on, as two <8 x double>; 0 where the mask says no."""
-    pointer, module = ir.IntType(8).as_pointer(), builder.module
-    base = builder.inttoptr(base, pointer)
-    if element == ir.FloatType():
+    base = place(builder, base, 0, I8)
+    if element == FLOAT:
         name, n, scale = "llvm.x86.avx512.mask.gather.dps.512", CHAINS, 4
     else:
         name, n, scale = "llvm.x86.avx512.mask.gather.dpd.512", CHAINS // 2, 8
-    vector, bits = ir.VectorType(element, n), ir.VectorType(_I1, n)
-    kind = ir.FunctionType(vector, [vector, pointer, ir.VectorType(_I32, n), bits, _I32])
-    function = module.globals.get(name) or ir.Function(module, kind, name)
+    vector = ir.VectorType(element, n)
 
     def some(first: int) -> Any:
         nothing = ir.Constant(vector, None)
-        its_ids, its_mask = _part(builder, ids, first, n), _part(builder, mask, first, n)
-        return builder.call(function, [nothing, base, its_ids, its_mask, _I32(scale)])
+        its_ids, its_mask = part(builder, ids, first, n), part(builder, mask, first, n)
+        return call(builder, name, vector, [nothing, base, its_ids, its_mask, I32(scale)])
 
     if n < CHAINS:
         return some(0), some(n)
     scores, half = some(0), CHAINS // 2
-    low, high = (_part(builder, scores, first, half) for first in (0, half))
+    low, high = (part(builder, scores, first, half) for first in (0, half))
     return builder.fpext(low, _HALF_CHAINS), builder.fpext(high, _HALF_CHAINS)
 
 
@@ -67,7 +67,7 @@ def _add(builder: Any, state: list[Any], low: Any, high: Any, mask: Any) -> None
         before = builder.load(maxima)
         is_larger = builder.fcmp_ordered(">", scores, before)
         if mask is not None:
-            is_larger = builder.and_(is_larger, _part(builder, mask, 8 * half, 8))
+            is_larger = builder.and_(is_larger, part(builder, mask, 8 * half, 8))
         builder.store(builder.select(is_larger, scores, before), maxima)
 
 
@@ -76,45 +76,42 @@ def _fold(builder: Any, low: Any, high: Any, combine: Any) -> Any:
     vector = combine(low, high)
     while vector.type.count > 1:
         half = vector.type.count // 2
-        vector = combine(_part(builder, vector, 0, half), _part(builder, vector, half, half))
-    return builder.extract_element(vector, _I32(0))
+        vector = combine(part(builder, vector, 0, half), part(builder, vector, half, half))
+    return builder.extract_element(vector, I32(0))
 
 
 @intrinsic
 def _moments(typing_context, scores, order, first, stop):
-    element = ir.FloatType() if scores.dtype.bitwidth == 32 else _DOUBLE
+    element = FLOAT if scores.dtype.bitwidth == 32 else DOUBLE
 
     def generate(context, builder, signature, args):
         base, places = (
-            builder.ptrtoint(context.make_array(kind)(context, builder, value).data, _I64)
+            builder.ptrtoint(context.make_array(kind)(context, builder, value).data, I64)
             for kind, value in zip(signature.args[:2], args[:2], strict=True)
         )
-        lowest = _lanes(_DOUBLE, [float("-inf")] * (CHAINS // 2))
+        lowest = lanes(DOUBLE, [float("-inf")] * (CHAINS // 2))
         initial = [ir.Constant(_HALF_CHAINS, None), ir.Constant(_HALF_CHAINS, None), lowest] * 2
         state = [cgutils.alloca_once_value(builder, value) for value in initial]
-        everything = _lanes(_I1, [1] * CHAINS)
+        everything = lanes(I1, [1] * CHAINS)
         n = builder.sub(args[3], args[2])
-        places = builder.add(places, builder.shl(args[2], _I64(1)))
-        n_whole = builder.and_(n, _I64(-CHAINS))
-        ids_type, wide = ir.VectorType(_I16, CHAINS), ir.VectorType(_I32, CHAINS)
-        with cgutils.for_range_slice(builder, _I64(0), n_whole, _I64(CHAINS), intp=_I64) as (i, _):
-            at = builder.inttoptr(builder.add(places, builder.shl(i, _I64(1))), ids_type.as_pointer())
+        places = builder.add(places, builder.shl(args[2], I64(1)))
+        n_whole = builder.and_(n, I64(-CHAINS))
+        ids_type, wide = ir.VectorType(I16, CHAINS), ir.VectorType(I32, CHAINS)
+        with cgutils.for_range_slice(builder, I64(0), n_whole, I64(CHAINS), intp=I64) as (i, _):
+            at = place(builder, builder.add(places, builder.shl(i, I64(1))), 0, ids_type)
             ids = builder.zext(builder.load(at, align=2), wide)
             _add(builder, state, *_gather(builder, element, base, ids, everything), None)
         n_left = builder.sub(n, n_whole)
-        with builder.if_then(builder.icmp_signed(">", n_left, _I64(0))):
+        with builder.if_then(builder.icmp_signed(">", n_left, I64(0))):
             # the last ids one by one: what lies behind them may be nobody's memory
             rest = cgutils.alloca_once_value(builder, ir.Constant(ids_type, None))
-            with cgutils.for_range(builder, n_left, intp=_I64) as loop:
-                offset = builder.shl(builder.add(n_whole, loop.index), _I64(1))
-                source = builder.inttoptr(builder.add(places, offset), _I16.as_pointer())
-                target = builder.bitcast(rest, _I16.as_pointer())
+            with cgutils.for_range(builder, n_left, intp=I64) as loop:
+                offset = builder.shl(builder.add(n_whole, loop.index), I64(1))
+                source = place(builder, builder.add(places, offset), 0, I16)
+                target = builder.bitcast(rest, I16.as_pointer())
                 builder.store(builder.load(source), builder.gep(target, [loop.index]))
-            left = builder.insert_element(
-                ir.Constant(wide, ir.Undefined), builder.trunc(n_left, _I32), _I32(0)
-            )
-            left = builder.shuffle_vector(left, left, ir.Constant(wide, None))
-            mask = builder.icmp_signed(">", left, _lanes(_I32, list(range(CHAINS))))
+            left = splat(builder, builder.trunc(n_left, I32), CHAINS)
+            mask = builder.icmp_signed(">", left, lanes(I32, list(range(CHAINS))))
             ids = builder.zext(builder.load(rest), wide)
             _add(builder, state, *_gather(builder, element, base, ids, mask), mask)
         halves = [builder.load(part) for part in state]

@@ -10,7 +10,8 @@ import numpy as np
 from numba import njit
 
 from insignia_index.format.layout import BITMAP, FULL, LIST
-from insignia_index.kernels.containers import add_bitmap, add_bitmaps, add_full, add_list
+from insignia_index.kernels.bitmaps import add_bitmaps
+from insignia_index.kernels.containers import add_full, add_list
 from insignia_index.kernels.directory import (
     FIRST_ROW,
     N_CELLS,
@@ -22,7 +23,7 @@ from insignia_index.kernels.directory import (
     entry_offset,
 )
 from insignia_index.kernels.expand import GENES
-from insignia_index.kernels.memory import HAS_EXPAND, fetch_add, load_counter, prefetch, view
+from insignia_index.kernels.memory import fetch_add, load_counter, prefetch, view
 from insignia_index.kernels.moments import moments
 
 #: 2**-exponent for each exponent + 128 of a directory entry.
@@ -77,12 +78,7 @@ def _add_block(row, counts, found, found_weights, scores, is_half):
     n_cells = row[N_CELLS]
     for i in range(n_full):
         add_full(scores, np.uint64(found[FULL, i, 0]), n_cells, found_weights[FULL, i], is_half)
-    if HAS_EXPAND:
-        for i in range(0, n_bitmaps, GENES):
-            add_bitmaps(scores, found[BITMAP, i:, 0], n_cells, found_weights[BITMAP, i:], is_half)
-    else:
-        for i in range(n_bitmaps):
-            add_bitmap(scores, np.uint64(found[BITMAP, i, 0]), n_cells, found_weights[BITMAP, i], is_half)
+    add_bitmaps(scores, found[BITMAP, :, 0], n_bitmaps, n_cells, found_weights[BITMAP], is_half)
     for i in range(n_lists):
         address, count = np.uint64(found[LIST, i, 0]), found[LIST, i, 1]
         add_list(scores, address, count, found_weights[LIST, i], is_half)

@@ -13,7 +13,20 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from insignia_index.kernels.memory import HAS_HALF, fused_multiply_add
+from insignia_index.kernels.memory import HAS_HALF
+from insignia_index.kernels.vectors import (
+    FLOAT,
+    HALF,
+    I1,
+    I16,
+    I32,
+    I64,
+    call,
+    fused_multiply_add,
+    part,
+    place,
+    splat,
+)
 
 #: Cells of a tile, as many as a bitmap's mask has: two vectors of sums, and two cache lines.
 TILE_CELLS = 32
@@ -23,50 +36,37 @@ ROW_BYTES = 4 * TILE_CELLS
 LANES = 16
 #: Postings of a list that are added in a step: more would need more registers.
 LIST_STEP = 8
-_I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
-_FLOATS = ir.VectorType(ir.FloatType(), LANES)
-
-
-def _at(builder: Any, address: Any, offset: int, kind: Any) -> Any:
-    return builder.inttoptr(builder.add(address, _I64(offset)), kind.as_pointer())
-
-
-def _splat(builder: Any, scalar: Any, n: int = LANES) -> Any:
-    vector = builder.insert_element(ir.Constant(ir.VectorType(scalar.type, n), ir.Undefined), scalar, _I32(0))
-    return builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(_I32, n), None))
+_FLOATS = ir.VectorType(FLOAT, LANES)
 
 
 def _widened(builder: Any, bits: Any) -> Any:
     """Vector of float16 (as integers) as float32; without the instruction by `half_by_arithmetic`."""
     n = bits.type.count
-    floats, words = ir.VectorType(ir.FloatType(), n), ir.VectorType(_I32, n)
+    floats, words = ir.VectorType(FLOAT, n), ir.VectorType(I32, n)
     if HAS_HALF:
-        return builder.fpext(builder.bitcast(bits, ir.VectorType(ir.HalfType(), n)), floats)
+        return builder.fpext(builder.bitcast(bits, ir.VectorType(HALF, n)), floats)
 
     def every(kind: Any, value: float) -> Any:
         return ir.Constant(ir.VectorType(kind, n), [value] * n)
 
     bits = builder.zext(bits, words)
-    magnitude = builder.shl(builder.and_(bits, every(_I32, 0x7FFF)), every(_I32, 13))
-    value = builder.fmul(builder.bitcast(magnitude, floats), every(ir.FloatType(), 2.0**112))
-    sign = builder.shl(builder.and_(bits, every(_I32, 0x8000)), every(_I32, 16))
+    magnitude = builder.shl(builder.and_(bits, every(I32, 0x7FFF)), every(I32, 13))
+    value = builder.fmul(builder.bitcast(magnitude, floats), every(FLOAT, 2.0**112))
+    sign = builder.shl(builder.and_(bits, every(I32, 0x8000)), every(I32, 16))
     return builder.bitcast(builder.or_(builder.bitcast(value, words), sign), floats)
 
 
 @intrinsic
 def copy_halves(typing_context, values, mask, out):
     """Copy LANES float16 values, those of the mask's set bits, others as zeros and without reading them."""
-    halves, mask_type = ir.VectorType(_I16, LANES), ir.VectorType(ir.IntType(1), LANES)
+    halves, mask_type = ir.VectorType(I16, LANES), ir.VectorType(I1, LANES)
 
     def generate(context, builder, signature, args):
         values, mask, out = args
-        pointer = builder.inttoptr(values, halves.as_pointer())
-        name = f"llvm.masked.load.v{LANES}i16.p0"
-        load_type = ir.FunctionType(halves, [pointer.type, _I32, mask_type, halves])
-        load = builder.module.globals.get(name) or ir.Function(builder.module, load_type, name)
-        lanes = builder.bitcast(mask, mask_type)
-        copied = builder.call(load, [pointer, _I32(2), lanes, ir.Constant(halves, None)])
-        builder.store(copied, _at(builder, out, 0, halves), align=2)
+        chosen, nothing = builder.bitcast(mask, mask_type), ir.Constant(halves, None)
+        arguments = [place(builder, values, 0, halves), I32(2), chosen, nothing]
+        copied = call(builder, f"llvm.masked.load.v{LANES}i16.p0", halves, arguments)
+        builder.store(copied, place(builder, out, 0, halves), align=2)
         return context.get_dummy_value()
 
     return types.void(types.uint64, types.uint16, types.uint64), generate
@@ -75,21 +75,17 @@ def copy_halves(typing_context, values, mask, out):
 @intrinsic
 def expand_word(typing_context, values, mask, factor, out):
     """Packed float16 values at an address, times a factor, to the set bits of 32 float32; zeros elsewhere."""
-    halves, mask_type = ir.VectorType(_I16, TILE_CELLS), ir.VectorType(ir.IntType(1), TILE_CELLS)
+    halves, mask_type = ir.VectorType(I16, TILE_CELLS), ir.VectorType(I1, TILE_CELLS)
 
     def generate(context, builder, signature, args):
         values, mask, factor, out = args
-        name = f"llvm.masked.expandload.v{TILE_CELLS}i16"
-        load_type = ir.FunctionType(halves, [_I16.as_pointer(), mask_type, halves])
-        load = builder.module.globals.get(name) or ir.Function(builder.module, load_type, name)
-        pointer = builder.inttoptr(values, _I16.as_pointer())
-        expanded = builder.call(load, [pointer, builder.bitcast(mask, mask_type), ir.Constant(halves, None)])
-        factors = _splat(builder, factor)
-        for part in range(TILE_CELLS // LANES):
-            lanes = ir.Constant(ir.VectorType(_I32, LANES), list(range(part * LANES, (part + 1) * LANES)))
-            bits = builder.shuffle_vector(expanded, expanded, lanes)
-            term = builder.fmul(_widened(builder, bits), factors)
-            builder.store(term, _at(builder, out, 4 * LANES * part, _FLOATS), align=64)
+        chosen, nothing = builder.bitcast(mask, mask_type), ir.Constant(halves, None)
+        arguments = [place(builder, values, 0, I16), chosen, nothing]
+        expanded = call(builder, f"llvm.masked.expandload.v{TILE_CELLS}i16", halves, arguments)
+        factors = splat(builder, factor, LANES)
+        for first in range(0, TILE_CELLS, LANES):
+            term = builder.fmul(_widened(builder, part(builder, expanded, first, LANES)), factors)
+            builder.store(term, place(builder, out, 4 * first, _FLOATS), align=64)
         return context.get_dummy_value()
 
     return types.void(types.uint64, types.uint32, types.float32, types.uint64), generate
@@ -98,17 +94,17 @@ def expand_word(typing_context, values, mask, factor, out):
 @intrinsic
 def add_postings(typing_context, values, ids, weight, sums):
     """Add LIST_STEP float16 values times a weight to the float32 sums at as many uint16 ids, in order."""
-    halves = ir.VectorType(_I16, LIST_STEP)
+    halves = ir.VectorType(I16, LIST_STEP)
 
     def generate(context, builder, signature, args):
         values, ids, weight, sums = args
-        terms = _widened(builder, builder.load(_at(builder, values, 0, halves), align=2))
-        terms = builder.fmul(terms, _splat(builder, weight, LIST_STEP))
+        terms = _widened(builder, builder.load(place(builder, values, 0, halves), align=2))
+        terms = builder.fmul(terms, splat(builder, weight, LIST_STEP))
         for i in range(LIST_STEP):
-            cell = builder.zext(builder.load(_at(builder, ids, 2 * i, _I16), align=2), _I64)
-            place = _at(builder, builder.add(sums, builder.shl(cell, _I64(2))), 0, ir.FloatType())
-            term = builder.extract_element(terms, _I32(i))
-            builder.store(builder.fadd(builder.load(place), term), place)
+            cell = builder.zext(builder.load(place(builder, ids, 2 * i, I16), align=2), I64)
+            total = place(builder, builder.add(sums, builder.shl(cell, I64(2))), 0, FLOAT)
+            term = builder.extract_element(terms, I32(i))
+            builder.store(builder.fadd(builder.load(total), term), total)
         return context.get_dummy_value()
 
     address = types.uint64
@@ -116,8 +112,8 @@ def add_postings(typing_context, values, ids, weight, sums):
 
 
 def _row_of(builder: Any, slots: Any, index: Any, tile: Any) -> Any:
-    slot = builder.load(_at(builder, builder.add(slots, builder.shl(index, _I64(1))), 0, _I16))
-    return builder.add(tile, builder.mul(builder.zext(slot, _I64), _I64(ROW_BYTES)))
+    slot = builder.load(place(builder, builder.add(slots, builder.shl(index, I64(1))), 0, I16))
+    return builder.add(tile, builder.mul(builder.zext(slot, I64), I64(ROW_BYTES)))
 
 
 def _parts_of_row() -> Any:
@@ -129,8 +125,8 @@ def _no_totals(builder: Any) -> list[Any]:
 
 
 def _store_totals(builder: Any, totals: list[Any], out: Any) -> None:
-    for part, total in enumerate(totals):
-        builder.store(builder.load(total), _at(builder, out, 4 * LANES * part, _FLOATS), align=4)
+    for number, total in enumerate(totals):
+        builder.store(builder.load(total), place(builder, out, 4 * LANES * number, _FLOATS), align=4)
 
 
 @intrinsic
@@ -145,8 +141,8 @@ def add_rows(typing_context, slots, n, tile, out):
         totals = _no_totals(builder)
         with cgutils.for_range(builder, n) as loop:
             row = _row_of(builder, slots, loop.index, tile)
-            for part, total in enumerate(totals):
-                term = builder.load(_at(builder, row, 4 * LANES * part, _FLOATS), align=64)
+            for number, total in enumerate(totals):
+                term = builder.load(place(builder, row, 4 * LANES * number, _FLOATS), align=64)
                 builder.store(builder.fadd(builder.load(total), term), total)
         _store_totals(builder, totals, out)
         return context.get_dummy_value()
@@ -160,15 +156,15 @@ def add_weighted_rows(typing_context, slots, weights, n_full, n_bitmaps, tile, o
 
     def generate(context, builder, signature, args):
         slots, weights, *numbers, tile, out = args
-        totals, begin = _no_totals(builder), _I64(0)
+        totals, begin = _no_totals(builder), I64(0)
         for number, is_fused in zip(numbers, (False, True), strict=True):
             end = builder.add(begin, number)
             with cgutils.for_range(builder, end, start=begin) as loop:
                 row = _row_of(builder, slots, loop.index, tile)
-                place = builder.add(weights, builder.shl(loop.index, _I64(2)))
-                weight = _splat(builder, builder.load(_at(builder, place, 0, ir.FloatType())))
-                for part, total in enumerate(totals):
-                    term = builder.load(_at(builder, row, 4 * LANES * part, _FLOATS), align=64)
+                weight_at = builder.add(weights, builder.shl(loop.index, I64(2)))
+                weight = splat(builder, builder.load(place(builder, weight_at, 0, FLOAT)), LANES)
+                for number, total in enumerate(totals):
+                    term = builder.load(place(builder, row, 4 * LANES * number, _FLOATS), align=64)
                     before = builder.load(total)
                     if is_fused:
                         after = fused_multiply_add(builder, term, weight, before)

@@ -23,6 +23,8 @@ from insignia_index.snapshot import Snapshot
 GENE_CACHE_BYTES = 1 << 30
 #: Mean bytes of a gene's containers above which they are not copied.
 _LARGE = 8_192
+#: Words before the first container, which `kernels.shuffle` may reach before.
+_ROOM = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ class _Generation:
         self.n_bytes += entries.nbytes
         n_containers = int(np.count_nonzero(entries != NO_ENTRY))
         if may_copy and 0 < n_bytes <= n_containers * _LARGE:
-            payload = np.empty(n_bytes // 4, np.uint32)
+            room = np.zeros(_ROOM + n_bytes // 4, np.uint32)
+            payload = room[_ROOM:]
             copy_containers(snapshot.table, value_bytes, entries, payload)
             self._arrays.append(payload)
             self.n_bytes += payload.nbytes

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from insignia_index.cancel import CancelToken
 from insignia_index.format.layout import BLOCK_CELLS
-from insignia_index.kernels.containers import BUFFER_CELLS
+from insignia_index.kernels.bitmaps import BUFFER_CELLS
 from insignia_index.kernels.expand import GENES
 from insignia_index.kernels.score import MAXIMUM, score_blocks_half, score_blocks_single
 from insignia_index.search.gene_cache import Postings
