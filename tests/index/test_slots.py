@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from insignia_index.kernels.moments import moments
+from insignia_index.kernels.moments import CHAINS, moments
 from insignia_index.kernels.slots import sort_by_slot
 
 
@@ -56,7 +56,7 @@ def test_an_atlas_without_cells_has_no_slots() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("n_cells", range(10))
+@pytest.mark.parametrize("n_cells", [*range(10), 15, 16, 17, 31, 32, 35])
 def test_statistics_of_a_slot_are_those_of_its_cells_alone(dtype: type, n_cells: int) -> None:
     rng = np.random.default_rng(n_cells)
     for scale in (1e-15, 1.0, 1e15):
@@ -68,6 +68,27 @@ def test_statistics_of_a_slot_are_those_of_its_cells_alone(dtype: type, n_cells:
         assert total == pytest.approx(chosen.sum(), rel=1e-13, abs=1e-13 * scale)
         assert squares == pytest.approx((chosen**2).sum(), rel=1e-13)
         assert maximum == max(chosen, default=-np.inf)
+
+
+def by_loop(chosen: np.ndarray) -> tuple[float, float, float]:
+    """Sum, sum of squares and maximum in the promised order: CHAINS chains, folded by halves."""
+    chains = [chosen[j::CHAINS].astype(np.float64) for j in range(CHAINS)]
+    # cumsum adds from left to right, sum does not
+    sums = [float(np.cumsum(chain)[-1]) if len(chain) else 0.0 for chain in chains]
+    squares = [float(np.cumsum(chain * chain)[-1]) if len(chain) else 0.0 for chain in chains]
+    while len(sums) > 1:
+        half = len(sums) // 2
+        sums = [a + b for a, b in zip(sums[:half], sums[half:], strict=True)]
+        squares = [a + b for a, b in zip(squares[:half], squares[half:], strict=True)]
+    return sums[0], squares[0], float(chosen.max())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_order_of_summation_is_that_of_the_cells_on_every_processor(dtype: type) -> None:
+    rng = np.random.default_rng(3)
+    for n_cells in (1, 5, 16, 17, 100, 1000):
+        scores, order = rng.normal(0, 1, 1000).astype(dtype), rng.permutation(1000).astype(np.uint16)
+        assert moments(scores, order, 0, n_cells) == by_loop(scores[order[:n_cells]])
 
 
 @pytest.mark.parametrize("n_cells", range(1, 10))
