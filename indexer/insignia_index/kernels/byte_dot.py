@@ -7,18 +7,23 @@ never have to be taken across a register.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from insignia_index.kernels.memory import HAS_BYTE_DOT, view
+from insignia_index.kernels.memory import HAS_BYTE_DOT, HAS_PAIR_DOT, view
+from insignia_index.kernels.vectors import I16, I32, I64, call, lanes, place, splat
 
 #: Cells of a block, and dimensions that lie side by side.
 LANES, SIDE = 16, 4
-_I64, _WORD = ir.IntType(64), ir.IntType(32)
-_WORDS = ir.VectorType(_WORD, LANES)
+_WORDS = ir.VectorType(I32, LANES)
+#: Half of a block's cells: as many as AVX2 takes at once, each in two numbers of 16 bits.
+_HALF = LANES // 2
+_PAIRS, _SUMS = ir.VectorType(I16, 2 * _HALF), ir.VectorType(I32, _HALF)
 
 
 def block_bytes(d: int) -> int:
@@ -26,29 +31,59 @@ def block_bytes(d: int) -> int:
     return LANES * SIDE * -(-d // SIDE)
 
 
-@intrinsic
-def _dot_block(typing_context, codes, query, n_sides, out):
-    """Write the sums of products of uint8 and int8 of LANES cells, as int32; all but a number addresses."""
+def _make_dot(add_side: Any, initial: list[Any]) -> Any:
+    """Intrinsic ``(codes, query, n_sides, out)``: write LANES cells' sums of products of uint8 and int8.
+
+    ``add_side`` takes the totals, the address of a side's codes and its four numbers of the query.
+    """
 
     def generate(context, builder, signature, args):
         codes, query, n_sides, out = args
-        module, name = builder.module, "llvm.x86.avx512.vpdpbusd.512"
-        kind = ir.FunctionType(_WORDS, [_WORDS] * 3)
-        multiply = module.globals.get(name) or ir.Function(module, kind, name)
-        total = cgutils.alloca_once_value(builder, ir.Constant(_WORDS, None))
-        with cgutils.for_range(builder, n_sides, intp=_I64) as loop:
-            place = builder.add(codes, builder.shl(loop.index, _I64(6)))
-            some = builder.load(builder.inttoptr(place, _WORDS.as_pointer()), align=4)
-            place = builder.add(query, builder.shl(loop.index, _I64(2)))
-            word = builder.load(builder.inttoptr(place, _WORD.as_pointer()), align=1)
-            one = builder.insert_element(ir.Constant(_WORDS, ir.Undefined), word, _WORD(0))
-            words = builder.shuffle_vector(one, one, ir.Constant(_WORDS, None))
-            builder.store(builder.call(multiply, [builder.load(total), some, words]), total)
-        builder.store(builder.load(total), builder.inttoptr(out, _WORDS.as_pointer()), align=4)
+        totals = [cgutils.alloca_once_value(builder, value) for value in initial]
+        with cgutils.for_range(builder, n_sides, intp=I64) as loop:
+            some = builder.add(codes, builder.mul(loop.index, I64(LANES * SIDE)))
+            at = builder.add(query, builder.mul(loop.index, I64(SIDE)))
+            word = builder.load(place(builder, at, 0, I32), align=1)
+            added = add_side(builder, [builder.load(total) for total in totals], some, word)
+            for total, value in zip(totals, added, strict=True):
+                builder.store(value, total)
+        width = 4 * initial[0].type.count
+        for number, total in enumerate(totals):
+            value = builder.load(total)
+            builder.store(value, place(builder, out, width * number, value.type), align=4)
         return context.get_dummy_value()
 
-    address = types.uint64
-    return types.void(address, address, types.int64, address), generate
+    def dot(typing_context, codes, query, n_sides, out):
+        address = types.uint64
+        return types.void(address, address, types.int64, address), generate
+
+    return intrinsic(dot)
+
+
+def _add_by_fours(builder: Any, totals: list[Any], codes: Any, word: Any) -> list[Any]:
+    """With VNNI: products of four pairs of bytes and their sum in one instruction."""
+    some = builder.load(place(builder, codes, 0, _WORDS), align=4)
+    name = "llvm.x86.avx512.vpdpbusd.512"
+    return [call(builder, name, _WORDS, [totals[0], some, splat(builder, word, LANES)])]
+
+
+def _add_by_pairs(builder: Any, totals: list[Any], codes: Any, word: Any) -> list[Any]:
+    """With AVX2: even and odd bytes as numbers of 16 bits, for of bytes it adds pairs up only to 32,767."""
+    eight, low = lanes(I16, [8] * 2 * _HALF), lanes(I16, [255] * 2 * _HALF)
+    numbers = builder.bitcast(splat(builder, word, _HALF), _PAIRS)
+    even, odd = builder.ashr(builder.shl(numbers, eight), eight), builder.ashr(numbers, eight)
+    added = []
+    for half, total in enumerate(totals):
+        some = builder.load(place(builder, codes, 4 * _HALF * half, _PAIRS), align=4)
+        parts = (builder.and_(some, low), even), (builder.lshr(some, eight), odd)
+        for pair in parts:
+            total = builder.add(total, call(builder, "llvm.x86.avx2.pmadd.wd", _SUMS, list(pair)))
+        added.append(total)
+    return added
+
+
+_dot_by_fours = _make_dot(_add_by_fours, [ir.Constant(_WORDS, None)])
+_dot_by_pairs = _make_dot(_add_by_pairs, [ir.Constant(_SUMS, None)] * 2)
 
 
 @njit(nogil=True, inline="always")
@@ -69,7 +104,14 @@ if HAS_BYTE_DOT:
     @njit(nogil=True, inline="always")
     def dot_block(codes, query, n_sides, out):
         """As `dot_block_by_loop`."""
-        _dot_block(codes, query, n_sides, out)
+        _dot_by_fours(codes, query, n_sides, out)
+
+elif HAS_PAIR_DOT:
+
+    @njit(nogil=True, inline="always")
+    def dot_block(codes, query, n_sides, out):
+        """As `dot_block_by_loop`."""
+        _dot_by_pairs(codes, query, n_sides, out)
 
 else:
     dot_block = dot_block_by_loop

@@ -31,27 +31,16 @@ from insignia_index.kernels.directory import (
     entry_offset,
 )
 from insignia_index.kernels.memory import (
-    HAS_EXPAND,
     fetch_add,
     half_to_float,
     popcount,
     prefetch,
     prefetch_line,
-    trailing_zeros,
     view,
 )
 from insignia_index.kernels.score import SCALES, finish_block
-from insignia_index.kernels.tile_rows import (
-    LANES,
-    LIST_STEP,
-    ROW_BYTES,
-    TILE_CELLS,
-    add_postings,
-    add_rows,
-    add_weighted_rows,
-    copy_halves,
-    expand_word,
-)
+from insignia_index.kernels.tile_rows import LIST_STEP, ROW_BYTES, add_postings, add_rows, add_weighted_rows
+from insignia_index.kernels.tile_words import TILE_CELLS, copy_values, expand_values, low_bits
 
 #: Tiles whose values are sorted at a time: a container is read in runs of some hundred bytes.
 SPAN_TILES = 8
@@ -63,6 +52,8 @@ SUMS_PAD = TILE_CELLS + 16
 MODERATE = 2.0**40
 _ROW_BYTES = np.uint64(ROW_BYTES)
 _PACKED_BYTES = np.uint64(2 * TILE_CELLS)
+#: Bytes before the first packed value, which may be read.
+_ROOM = np.uint64(16)
 #: Of the values of a container that will soon be read: what a span holds of a common gene.
 _BYTES_AHEAD = 256
 
@@ -153,8 +144,8 @@ def pack_span(containers, ends, n_cells, first, masks, cursors):
         for tile in range(n_tiles):
             begin = first + tile * TILE_CELLS
             n = min(TILE_CELLS, n_cells - begin)
-            masks[tile, slot] = _low_bits(n)
-            _copy(containers[VALUES, slot] + np.uint64(2 * begin), n, cursors, tile)
+            masks[tile, slot] = low_bits(n)
+            cursors[tile] = copy_values(containers[VALUES, slot] + np.uint64(2 * begin), n, cursors[tile])
     for slot in range(ends[0], ends[1]):
         following = min(slot + _AHEAD, ends[1] - 1)
         prefetch_line(containers[MASKS, following])
@@ -164,55 +155,18 @@ def pack_span(containers, ends, n_cells, first, masks, cursors):
             bits = own[tile]
             n = popcount(bits)
             masks[tile, slot] = bits
-            _copy(values, n, cursors, tile)
+            cursors[tile] = copy_values(values, n, cursors[tile])
             values += np.uint64(2 * n)
         containers[VALUES, slot] = values
         containers[MASKS, slot] += np.uint64(4 * n_tiles)
-
-
-@njit(nogil=True, inline="always")
-def _low_bits(n):
-    return np.uint32((np.uint64(1) << np.uint64(n)) - np.uint64(1))
-
-
-@njit(nogil=True, inline="always")
-def _copy(values, n, cursors, tile):
-    """Copy n values, at most TILE_CELLS, to a tile's cursor, and move it on."""
-    if HAS_EXPAND:
-        # most words have few values: longer copies would nearly all lie across two cache lines
-        bits = _low_bits(n)
-        copy_halves(values, np.uint16(bits), cursors[tile])
-        if n > LANES:
-            beyond = np.uint64(2 * LANES)
-            copy_halves(values + beyond, np.uint16(bits >> np.uint32(LANES)), cursors[tile] + beyond)
-    else:
-        source, target = view(values, n, np.uint16), view(cursors[tile], n, np.uint16)
-        for i in range(n):
-            target[i] = source[i]
-    cursors[tile] += np.uint64(2 * n)
 
 
 @njit(nogil=True)
 def expand_tile(masks, values, scales, n_slots, tile):
     """Write the rows of a tile: float32 values times the scale of their slot, zeros elsewhere."""
     for slot in range(n_slots):
-        bits, out = masks[slot], tile + np.uint64(slot) * _ROW_BYTES
-        if HAS_EXPAND:
-            expand_word(values, bits, scales[slot], out)
-        else:
-            _expand_bits(values, bits, scales[slot], out)
-        values += np.uint64(2 * popcount(bits))
-
-
-@njit(nogil=True, inline="always")
-def _expand_bits(values, bits, scale, out):
-    cells, packed = view(out, TILE_CELLS, np.float32), view(values, TILE_CELLS, np.uint16)
-    cells[:] = 0
-    n = 0
-    while bits:
-        cells[trailing_zeros(bits)] = half_to_float(packed[n]) * scale
-        n += 1
-        bits &= np.uint32(bits - np.uint32(1))
+        out = tile + np.uint64(slot) * _ROW_BYTES
+        values = expand_values(values, masks[slot], scales[slot], out)
 
 
 @njit(nogil=True)
@@ -278,8 +232,9 @@ def _finish_signatures(
 @njit(nogil=True, inline="always")
 def _reset(cursors, packed, n_slots):
     """Where each tile of a span has its packed values: room for TILE_CELLS of every slot."""
+    first = np.uint64(packed.ctypes.data) + _ROOM
     for tile in range(SPAN_TILES):
-        cursors[tile] = np.uint64(packed.ctypes.data) + np.uint64(tile * n_slots) * _PACKED_BYTES
+        cursors[tile] = first + np.uint64(tile * n_slots) * _PACKED_BYTES
 
 
 @njit(nogil=True, error_model="numpy")

@@ -33,6 +33,8 @@ HAS_EXPAND = bool(_FEATURES.get("avx512vbmi2") and _FEATURES.get("avx512vl") and
 HAS_GATHER = HAS_COMPRESS = bool(_FEATURES.get("avx512f") and _FEATURES.get("avx512vl"))
 #: AVX-512 VNNI multiplies 64 pairs of bytes and adds them up by fours, as one instruction.
 HAS_BYTE_DOT = bool(_FEATURES.get("avx512vnni") and _FEATURES.get("avx512f"))
+#: AVX2 multiplies sixteen pairs of numbers of 16 bits and adds them up by twos.
+HAS_PAIR_DOT = bool(_FEATURES.get("avx2"))
 #: AVX2 and NEON shuffle sixteen bytes by a table.
 IS_ARM = llvm.get_default_triple().startswith(("aarch64", "arm64"))
 HAS_SHUFFLE = IS_ARM or all(_FEATURES.get(name) for name in ("avx2", "f16c", "fma"))

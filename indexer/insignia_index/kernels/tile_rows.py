@@ -1,7 +1,6 @@
-"""Rows of a tile: writing a gene's cells as float32, and adding the rows of a signature.
+"""Rows of a tile: adding those of a signature, and its lists.
 
-A row is TILE_CELLS values in whole cache lines. They are converted once, when they are expanded, and not once
-for every signature: on Intel a conversion of 16 values costs as much as three additions of them.
+A row is TILE_CELLS float32 in whole cache lines, see `kernels.tile_words`.
 """
 
 from __future__ import annotations
@@ -13,82 +12,22 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from insignia_index.kernels.memory import HAS_HALF
+from insignia_index.kernels.tile_words import LANES, TILE_CELLS, widened
 from insignia_index.kernels.vectors import (
     FLOAT,
-    HALF,
-    I1,
     I16,
     I32,
     I64,
-    call,
     fused_multiply_add,
-    part,
     place,
     splat,
 )
 
-#: Cells of a tile, as many as a bitmap's mask has: two vectors of sums, and two cache lines.
-TILE_CELLS = 32
 ROW_BYTES = 4 * TILE_CELLS
 
-#: Values of a vector.
-LANES = 16
 #: Postings of a list that are added in a step: more would need more registers.
 LIST_STEP = 8
 _FLOATS = ir.VectorType(FLOAT, LANES)
-
-
-def _widened(builder: Any, bits: Any) -> Any:
-    """Vector of float16 (as integers) as float32; without the instruction by `half_by_arithmetic`."""
-    n = bits.type.count
-    floats, words = ir.VectorType(FLOAT, n), ir.VectorType(I32, n)
-    if HAS_HALF:
-        return builder.fpext(builder.bitcast(bits, ir.VectorType(HALF, n)), floats)
-
-    def every(kind: Any, value: float) -> Any:
-        return ir.Constant(ir.VectorType(kind, n), [value] * n)
-
-    bits = builder.zext(bits, words)
-    magnitude = builder.shl(builder.and_(bits, every(I32, 0x7FFF)), every(I32, 13))
-    value = builder.fmul(builder.bitcast(magnitude, floats), every(FLOAT, 2.0**112))
-    sign = builder.shl(builder.and_(bits, every(I32, 0x8000)), every(I32, 16))
-    return builder.bitcast(builder.or_(builder.bitcast(value, words), sign), floats)
-
-
-@intrinsic
-def copy_halves(typing_context, values, mask, out):
-    """Copy LANES float16 values, those of the mask's set bits, others as zeros and without reading them."""
-    halves, mask_type = ir.VectorType(I16, LANES), ir.VectorType(I1, LANES)
-
-    def generate(context, builder, signature, args):
-        values, mask, out = args
-        chosen, nothing = builder.bitcast(mask, mask_type), ir.Constant(halves, None)
-        arguments = [place(builder, values, 0, halves), I32(2), chosen, nothing]
-        copied = call(builder, f"llvm.masked.load.v{LANES}i16.p0", halves, arguments)
-        builder.store(copied, place(builder, out, 0, halves), align=2)
-        return context.get_dummy_value()
-
-    return types.void(types.uint64, types.uint16, types.uint64), generate
-
-
-@intrinsic
-def expand_word(typing_context, values, mask, factor, out):
-    """Packed float16 values at an address, times a factor, to the set bits of 32 float32; zeros elsewhere."""
-    halves, mask_type = ir.VectorType(I16, TILE_CELLS), ir.VectorType(I1, TILE_CELLS)
-
-    def generate(context, builder, signature, args):
-        values, mask, factor, out = args
-        chosen, nothing = builder.bitcast(mask, mask_type), ir.Constant(halves, None)
-        arguments = [place(builder, values, 0, I16), chosen, nothing]
-        expanded = call(builder, f"llvm.masked.expandload.v{TILE_CELLS}i16", halves, arguments)
-        factors = splat(builder, factor, LANES)
-        for first in range(0, TILE_CELLS, LANES):
-            term = builder.fmul(_widened(builder, part(builder, expanded, first, LANES)), factors)
-            builder.store(term, place(builder, out, 4 * first, _FLOATS), align=64)
-        return context.get_dummy_value()
-
-    return types.void(types.uint64, types.uint32, types.float32, types.uint64), generate
 
 
 @intrinsic
@@ -98,7 +37,7 @@ def add_postings(typing_context, values, ids, weight, sums):
 
     def generate(context, builder, signature, args):
         values, ids, weight, sums = args
-        terms = _widened(builder, builder.load(place(builder, values, 0, halves), align=2))
+        terms = widened(builder, builder.load(place(builder, values, 0, halves), align=2))
         terms = builder.fmul(terms, splat(builder, weight, LIST_STEP))
         for i in range(LIST_STEP):
             cell = builder.zext(builder.load(place(builder, ids, 2 * i, I16), align=2), I64)

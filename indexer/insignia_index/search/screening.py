@@ -22,7 +22,7 @@ from insignia_index.kernels.columns import (
 )
 from insignia_index.kernels.score import MAXIMUM
 from insignia_index.kernels.summarise import MEAN
-from insignia_index.kernels.tile_rows import TILE_CELLS
+from insignia_index.kernels.tile_words import TILE_CELLS
 from insignia_index.search.engine import Session
 from insignia_index.search.finalise import Units, group_columns
 from insignia_index.search.grouping import Grouping
