@@ -15,7 +15,7 @@ from insignia_index.dense.codec import Codec
 from insignia_index.dense.rows import Rows
 from insignia_index.format.reader import Shard
 from insignia_index.kernels.directory import N_CELLS
-from insignia_index.kernels.rows import dense_block
+from insignia_index.kernels.row_writer import dense_block
 from insignia_model.errors import AtlasCorrupt, EngineUnavailable
 
 Floats = npt.NDArray[np.float32]

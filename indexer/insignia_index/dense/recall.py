@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,11 +55,17 @@ def measure(
         SIGNATURE: list(_signatures(session, seed)),
         PROFILE: [dense.profile(c) for c in drawn],
     }
-    asked = {kind: some for kind, some in questions.items() if some}
+    asked = [(kind, *question) for kind, some in questions.items() for question in some]
     # each on a thread of its own: exact passes and FAISS are slowed down alike by the other
     with ThreadPoolExecutor(2) as pool:
-        curves = pool.map(lambda kind: _curve(session, dense, asked[kind], kind), asked)
-        return dict(zip(asked, curves, strict=True))
+        answers = list(pool.map(lambda question: _answer(session, dense, *question), asked))
+    return {
+        kind: _curve(
+            [answer for question, answer in zip(asked, answers, strict=True) if question[0] == kind], kind
+        )
+        for kind, some in questions.items()
+        if some
+    }
 
 
 def _signatures(session: Session, seed: int) -> Iterator[Question]:
@@ -76,29 +83,45 @@ def _signatures(session: Session, seed: int) -> Iterator[Question]:
             yield genes, np.ones(len(genes))
 
 
-def _curve(session: Session, dense: Dense, asked: Sequence[Question], kind: str) -> list[CurvePoint]:
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """Of one question, by number of candidates: recall (n, len(BEST)), NaN where it has no meaning, and time.
+
+    ``share``: of the time of the exact engine.
+    """
+
+    grid: list[int]
+    recall: Floats
+    share: Floats
+
+
+def _answer(session: Session, dense: Dense, kind: str, genes: Ints, weights: Floats) -> _Answer:
     n_cells = session.snapshot.n_cells
     grid = [n for n in CANDIDATES if n < n_cells] or [n_cells]
-    recall = np.full((len(grid), len(BEST), len(asked)), np.nan)
-    seconds, exact_seconds = np.empty((len(grid), len(asked))), np.empty(len(asked))
-    for q, (genes, weights) in enumerate(asked):
-        bounds, exact_seconds[q] = _bounds(session, genes, weights)
-        for i, n in enumerate(grid):
-            for j, k in enumerate(BEST):
-                if k > min(n, n_cells):
-                    continue
-                if j == 0 or BY_HEADS[kind]:  # else all candidates are scored, however many are asked for
-                    asked_for = k if BY_HEADS[kind] else min(n, BEST[-1])
-                    started = time.perf_counter()
-                    found = dense.find(genes, weights, asked_for, n, by_heads=BY_HEADS[kind])
-                    if j == 0:
-                        seconds[i, q] = time.perf_counter() - started
-                # a cell that ties with the k-th best is as good as it
-                recall[i, j, q] = min(1.0, np.count_nonzero(found.scores >= bounds[k]) / k)
-    share = np.median(seconds / exact_seconds, axis=1)
-    points = []
+    recall, seconds = np.full((len(grid), len(BEST)), np.nan), np.empty(len(grid))
+    bounds, exact_seconds = _bounds(session, kind, genes, weights)
     for i, n in enumerate(grid):
-        known = {str(k): recall[i, j] for j, k in enumerate(BEST) if k <= min(n, n_cells)}
+        for j, k in enumerate(BEST):
+            if k > min(n, n_cells):
+                continue
+            if j == 0 or BY_HEADS[kind]:  # else all candidates are scored, however many are asked for
+                asked_for = k if BY_HEADS[kind] else min(n, BEST[-1])
+                started = time.perf_counter()
+                found = dense.find(genes, weights, asked_for, n, by_heads=BY_HEADS[kind])
+                if j == 0:
+                    seconds[i] = time.perf_counter() - started
+            # a cell that ties with the k-th best is as good as it
+            recall[i, j] = min(1.0, np.count_nonzero(found.scores >= bounds[k]) / k)
+    return _Answer(grid, recall, seconds / exact_seconds)
+
+
+def _curve(answers: Sequence[_Answer], kind: str) -> list[CurvePoint]:
+    recall = np.stack([answer.recall for answer in answers], axis=-1)
+    share = np.median([answer.share for answer in answers], axis=0)
+    points = []
+    for i, n in enumerate(answers[0].grid):
+        # a number of best cells that were not asked for is NaN, of all questions alike
+        known = {str(k): recall[i, j] for j, k in enumerate(BEST) if not np.isnan(recall[i, j, 0])}
         points.append(
             CurvePoint(
                 n,
@@ -116,14 +139,16 @@ def _low(values: Floats, caution: float) -> float:
     return round(max(0.0, mean - caution * (mean - worst)), 4)
 
 
-def _bounds(session: Session, genes: Ints, weights: Floats) -> tuple[Mapping[int, float], float]:
+def _bounds(session: Session, kind: str, genes: Ints, weights: Floats) -> tuple[Mapping[int, float], float]:
     """Exact score of the k-th best cell for every k of BEST, a little below it for rounding; and the time."""
     snapshot = session.snapshot
     started = time.perf_counter()
     work = session.work(session.groupings.get((), (), None), CancelToken(), 1)
     scores = session.buffers.take("scores", snapshot.n_cells, score_dtype(session.value_bits))
     query = Query(genes, weights, 1.0, np.empty(0, np.int64), GeneReport({}))
-    score_all(work, query, session.genes.get(genes), session.value_bits, scores)
+    # as a search takes them, see `search.similar`
+    postings = session.genes.in_place(genes) if kind == PROFILE else session.genes.get(genes)
+    score_all(work, query, postings, session.value_bits, scores)
     taken = time.perf_counter() - started
     # a sort of all of them takes half as long as the scores do
     places = [len(scores) - min(k, len(scores)) for k in BEST]

@@ -13,16 +13,8 @@ import numpy.typing as npt
 from insignia_index.format.layout import aligned
 from insignia_index.format.reader import Shard, map_file
 from insignia_index.kernels.directory import N_CELLS
-from insignia_index.kernels.rows import (
-    HEAD,
-    project_narrow,
-    project_wide,
-    read_narrow,
-    read_wide,
-    row_lengths,
-    write_narrow,
-    write_wide,
-)
+from insignia_index.kernels.row_writer import row_lengths, write_narrow, write_wide
+from insignia_index.kernels.rows import HEAD, project_narrow, project_wide, read_narrow, read_wide
 from insignia_model.errors import AtlasCorrupt
 
 MAGIC = b"INSGROW2"

@@ -164,7 +164,7 @@ class _Training:
             self._progress.start("rows and FAISS", sum(studies[i].n_cells for i in todo))
             projected = [i for i in todo if self._kinds[i] == "projected"]
             list(pool.map(lambda i: self._write_rows(staging, i), projected))
-            codec = self._codec(staging, projected)
+            codec = self._codec(staging, projected, pool)
             for i, faiss in zip(
                 todo, pool.map(lambda i: self._write_index(staging, i, codec), todo), strict=True
             ):
@@ -192,7 +192,7 @@ class _Training:
         self._snapshot.check_study(study)
         write_rows(path, self._snapshot.shards[study])
 
-    def _codec(self, staging: Path, projected: list[int]) -> Codec | None:
+    def _codec(self, staging: Path, projected: list[int], pool: ThreadPoolExecutor) -> Codec | None:
         """That of the atlas, or a new one, learned on a sample of the cells and left in ``staging``."""
         if "projected" not in self._kinds:
             return None
@@ -203,7 +203,8 @@ class _Training:
         )
         n_training = max(1, int(min(_TRAINING_CELLS, cells, _TRAINING_POSTINGS * cells // max(1, postings))))
         rows = {i: self._rows(staging, i) for i in projected}
-        parts = [rows[i].matrix(some) for i, some in self._sample(projected, n_training, seed=3)]
+        sample = self._sample(projected, n_training, seed=3)
+        parts = list(pool.map(lambda part: rows[part[0]].matrix(part[1]), sample))
         width = max(part.shape[1] for part in parts)
         for part in parts:  # the vocabulary may have grown between them
             part.resize(part.shape[0], width)
@@ -213,11 +214,9 @@ class _Training:
         files = {"codec": described(staging / CODEC)}
         if n_lists:
             wanted = min(cells, training_cells(n_lists))
-            projections = [
-                rows[i].project(codec.components, some)[0]
-                for i, some in self._sample(projected, wanted, seed=4)
-            ]
-            lists = train_lists(np.concatenate(projections) * np.float32(codec.scale), n_lists)
+            sample = self._sample(projected, wanted, seed=4)
+            projections = pool.map(lambda part: rows[part[0]].project(codec.components, part[1])[0], sample)
+            lists = train_lists(np.concatenate(list(projections)) * np.float32(codec.scale), n_lists)
             faiss_module().write_index(lists, str(staging / LISTS))
             files["lists"] = described(staging / LISTS)
         self._record = replace(

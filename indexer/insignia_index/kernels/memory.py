@@ -75,7 +75,9 @@ def _truncate_to_half(typing_context, value):
 
 
 @intrinsic
-def _bits_of_float(typing_context, value):
+def float_bits(typing_context, value):
+    """Bits of a float32, as uint32."""
+
     def generate(context, builder, signature, args):
         return builder.bitcast(args[0], ir.IntType(32))
 
@@ -108,11 +110,11 @@ def float_to_half_by_arithmetic(value):
     Below the normal range, adding 0.5 leaves the rounded float16 fraction in the low bits; above, the
     bias is subtracted and half a unit in the last place, less one bit if that place is even, is added.
     """
-    bits = np.uint64(_bits_of_float(np.float32(value)))
+    bits = np.uint64(float_bits(np.float32(value)))
     sign, magnitude = (bits >> np.uint64(16)) & np.uint64(0x8000), bits & np.uint64(0x7FFFFFFF)
     if magnitude < np.uint64(113 << 23):
         moved = _float_of_bits(np.uint32(magnitude)) + np.float32(0.5)
-        half = np.uint64(_bits_of_float(moved)) - np.uint64(126 << 23)
+        half = np.uint64(float_bits(moved)) - np.uint64(126 << 23)
     else:
         odd = (magnitude >> np.uint64(13)) & np.uint64(1)
         half = (magnitude - np.uint64(112 << 23) + np.uint64(0xFFF) + odd) >> np.uint64(13)
