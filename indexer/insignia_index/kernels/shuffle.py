@@ -41,7 +41,8 @@ AHEAD_BYTES = 2048
 
 def _control(mask: int, n_lanes: int, value_bytes: int) -> list[int]:
     """For each byte of the lanes, the byte of WIDTH, which end with the mask's last value, that it takes."""
-    control, at = [], WIDTH - value_bytes * mask.bit_count()
+    control: list[int] = []
+    at = WIDTH - value_bytes * mask.bit_count()
     for lane in range(n_lanes):
         if mask >> lane & 1:
             control += range(at, at + value_bytes)
