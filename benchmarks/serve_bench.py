@@ -76,17 +76,28 @@ def many_clients(bench: Bench) -> Section:
     path = bench.atlas(sizes.search)
     requests = [bench.request(name) for name in LOAD_LISTS]
     messages = [search_request(request) for request in requests]
-    with TemporaryDirectory() as folder, running_server(path, Path(folder, "log")) as address:
-        n_bytes = [(len(m.SerializeToString()), response_bytes(address, m)) for m in messages]
-        load = load_test(address, messages, sizes.clients, sizes.load_s)
+    n_processes, loads = n_cores(), {}
+    for n in sorted({1, n_processes}):
+        options = ("--processes", str(n))
+        with TemporaryDirectory() as folder, running_server(path, Path(folder, "log"), *options) as address:
+            n_bytes = [(len(m.SerializeToString()), response_bytes(address, m)) for m in messages]
+            loads[n] = load_test(address, messages, sizes.clients, sizes.load_s)
+    load = loads[n_processes]
     sent, received = (int(np.mean(n)) for n in zip(*n_bytes, strict=True))
     cores = embedded_throughput(path, requests, n_cores(), sizes.load_s / 3)
     echo = echo_throughput(sent, received, sizes.clients, sizes.load_s / 3)
     bound = min(cores, echo["requests_per_s"])
-    latency = f"p50 {load['p50_ms']:.1f} ms, p99 {load['p99_ms']:.1f} ms"
     rows = (
-        Row("searches", load["requests_per_s"], "/s", latency),
-        Row("errors", load["errors"], at_most=0),
+        *(
+            Row(
+                f"searches, {'one process' if n == 1 else f'{n} processes'}",
+                of["requests_per_s"],
+                "/s",
+                f"p50 {of['p50_ms']:.1f} ms, p99 {of['p99_ms']:.1f} ms",
+            )
+            for n, of in loads.items()
+        ),
+        Row("errors", sum(of["errors"] for of in loads.values()), at_most=0),
         Row("what the cores allow", cores, "/s", f"embedded, {n_cores()} threads of 1-thread searches"),
         Row("bare echo", echo["requests_per_s"], "/s", f"{sent:,} bytes in, {received:,} bytes out"),
         Row("share of the lower bound", 100 * load["requests_per_s"] / bound, "%", at_least=80),

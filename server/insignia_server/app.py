@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import re
 import signal
 from collections.abc import Callable
@@ -80,7 +81,8 @@ class Server:
         return [
             ("grpc.max_receive_message_length", n_bytes),
             ("grpc.max_send_message_length", n_bytes),
-            ("grpc.so_reuseport", 0),  # else a second server on the same port takes half of the requests
+            # else a second server on the same port takes half of the requests
+            ("grpc.so_reuseport", int(self._config.shares_port)),
             ("grpc.keepalive_time_ms", 60_000),  # notices clients whose machine went away
             ("grpc.keepalive_timeout_ms", 20_000),
             ("grpc.keepalive_permit_without_calls", 1),
@@ -115,10 +117,15 @@ class Server:
 
 
 async def serve(engine: Engine, config: ServerConfig, ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; ``ready`` is called with the address once requests are taken."""
-    stopping = asyncio.Event()
+    """Serve until SIGTERM or SIGINT; ``ready`` is called with the address once requests are taken.
+
+    A process that another one started with `multiprocessing` also stops when that one is gone.
+    """
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stopping.set)
+        loop.add_signal_handler(name, stopping.set)
+    if (parent := multiprocessing.parent_process()) is not None:
+        loop.add_reader(parent.sentinel, stopping.set)
     server = Server(engine, config)
     await server.start()
     ready(server.address)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import click
 
 from insignia_model.errors import InvalidArgument
-from insignia_server.config import ServerConfig
+from insignia_server.config import ServerConfig, log_to_stderr
 
 DEFAULT = ServerConfig()
 
@@ -31,6 +30,13 @@ DEFAULT = ServerConfig()
     default=DEFAULT.threads,
     show_default=True,
     help="Of a search that runs alone.",
+)
+@click.option(
+    "--processes",
+    envvar="INSIGNIA_PROCESSES",
+    default=DEFAULT.processes,
+    show_default=True,
+    help="That share the port: Python computes on one core a process between the scoring of searches.",
 )
 @click.option("--max-concurrent", default=0, help="Searches at once; 0: as many as threads.")
 @click.option(
@@ -109,34 +115,27 @@ DEFAULT = ServerConfig()
 def serve(atlas: Path, log_level: str, **settings: Any) -> None:
     """Serve an atlas over gRPC until SIGTERM or Ctrl-C."""
     _log_to_stderr(log_level)
-    _serve(atlas, ServerConfig(**settings))
+    _serve(atlas, ServerConfig(**settings), log_level)
 
 
-def _serve(path: Path, config: ServerConfig) -> None:
-    from insignia_index import Atlas  # compiles kernels: not needed for --help
-    from insignia_server import app
+def _serve(path: Path, config: ServerConfig, log_level: str) -> None:
+    # modules that compile kernels: not needed for --help
+    if config.processes > 1:
+        from insignia_server.processes import serve_together
 
-    with Atlas.open(
-        path,
-        threads=config.threads,
-        cache_bytes=config.cache_bytes,
-        device=config.device,
-        device_memory=config.device_memory or None,
-    ) as engine:
-        engine.warm()
-        info = engine.info()
+        serve_together(path, config, log_level, _print_ready)
+    else:
+        from insignia_server.one import serve_one
 
-        def ready(address: str) -> None:
-            holds = f"{info.n_studies:,} studies, {info.n_cells:,} cells"
-            if info.device:
-                holds += f", {info.n_cells_on_device:,} of them on {info.device}"
-            print(f"insignia: serving {path} ({holds}) on {address}", flush=True)
+        serve_one(path, config, _print_ready)
 
-        asyncio.run(app.serve(engine, config, ready))
+
+def _print_ready(line: str) -> None:
+    print(f"insignia: {line}", flush=True)
 
 
 def _log_to_stderr(level: str) -> None:
     levels = logging.getLevelNamesMapping()
     if level.upper() not in levels:
         raise InvalidArgument("log_level", f"{level!r} is not one of {', '.join(levels)}")
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr(level)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from dataclasses import dataclass, field
+import socket
+from dataclasses import dataclass, field, replace
 
 from insignia_model.errors import InvalidArgument
 
 #: Smallest value that makes sense, of every number below.
 LOWEST = {
     "threads": 1,
+    "processes": 1,
     "max_concurrent": 1,
     "max_queued": 0,
     "max_streams": 1,
@@ -24,6 +27,11 @@ LOWEST = {
     "refresh_s": 0.01,
     "grace_s": 0.0,
 }
+
+
+def log_to_stderr(level: str) -> None:
+    """Log from a level on, as DEBUG or INFO, to standard error."""
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 def _cores() -> int:
@@ -41,12 +49,15 @@ class ServerConfig:
     explanation: genes times cells, and genes times groups. ``cache_bytes``: memory for the postings
     of genes that were asked for. ``device``: cpu, cuda, cuda:N, or auto (a GPU where there is one);
     ``device_memory``: bytes of a GPU's memory for postings (0: what is free, less room to work in).
+    ``processes`` share the port and the numbers above: each has its part of ``max_concurrent``,
+    ``max_queued``, ``max_streams`` and ``cache_bytes``, and all ``threads`` for a search that runs alone.
     ``refresh_s``: how often a newer revision is looked for. ``grace_s``: how long running requests may still
     run when the server stops.
     """
 
     listen: str = "127.0.0.1:50051"
     threads: int = field(default_factory=_cores)
+    processes: int = 1
     max_concurrent: int = 0
     max_queued: int = 128
     max_streams: int = 16
@@ -62,6 +73,7 @@ class ServerConfig:
     grace_s: float = 10.0
     reflection: bool = True
     access_log: bool = False
+    shares_port: bool = False
 
     def __post_init__(self) -> None:
         if self.max_concurrent == 0:
@@ -72,9 +84,30 @@ class ServerConfig:
                 raise InvalidArgument(name, f"{value} is below {lowest}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device):
             raise InvalidArgument("device", f"{self.device!r} is not auto, cpu, cuda or cuda:N")
+        if self.processes > 1 and self.device != "cpu":
+            raise InvalidArgument("processes", f"{self.processes} cannot share a GPU; one fills it")
+        if self.processes > 1 and not hasattr(socket, "SO_REUSEPORT"):
+            raise InvalidArgument("processes", f"{self.processes} cannot share a port on this system")
         host, colon, port = self.listen.rpartition(":")
         if not (host and colon and port.isascii() and port.isdigit() and int(port) < 1 << 16):
             raise InvalidArgument("listen", f"{self.listen!r} is not HOST:PORT, such as 127.0.0.1:50051")
+
+    def of_one(self, address: str) -> ServerConfig:
+        """Settings of each of the processes that share ``address``."""
+
+        def part(n: int) -> int:
+            return -(-n // self.processes)
+
+        return replace(
+            self,
+            listen=address,
+            shares_port=True,
+            processes=1,
+            max_concurrent=part(self.max_concurrent),
+            max_queued=part(self.max_queued),
+            max_streams=part(self.max_streams),
+            cache_bytes=part(self.cache_bytes),
+        )
 
     @property
     def is_local(self) -> bool:

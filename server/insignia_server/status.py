@@ -15,7 +15,7 @@ from grpc_status.rpc_status import to_status
 
 from insignia_model import errors
 from insignia_model.errors import InsigniaError
-from insignia_server.errors import CannotListen
+from insignia_server.errors import CannotListen, ProcessEnded
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ CODES: dict[type[InsigniaError], grpc.StatusCode] = {
     errors.MissingExtra: grpc.StatusCode.INTERNAL,
     errors.DeviceNotFound: grpc.StatusCode.INTERNAL,
     CannotListen: grpc.StatusCode.INTERNAL,
+    ProcessEnded: grpc.StatusCode.INTERNAL,
 }
 
 # Clients refuse trailers above 8 KiB. The message travels twice, once percent-encoded (three times as long at

@@ -14,7 +14,7 @@ from insignia_server.config import ServerConfig
 def serve(monkeypatch):
     """Run the command; the path and the settings that it would serve."""
     calls = []
-    monkeypatch.setattr(cli, "_serve", lambda path, config: calls.append((path, config)))
+    monkeypatch.setattr(cli, "_serve", lambda path, config, level: calls.append((path, config)))
     monkeypatch.setattr(cli, "_log_to_stderr", lambda level: None)
 
     def run(*arguments, **environment):
@@ -32,14 +32,15 @@ def test_without_flags_the_settings_are_the_defaults(serve):
 
 
 def test_flags_become_settings(serve):
-    flags = "--listen 0.0.0.0:0 --threads 3 --max-concurrent 5 --max-queued 7 --max-k 9 --max-genes 11"
-    flags += " --max-streams 2 --max-groups 13 --max-message-bytes 100000 --device auto --device-memory 5000"
+    flags = "--listen 0.0.0.0:0 --threads 3 --processes 2 --max-concurrent 5 --max-queued 7 --max-k 9 --max-genes 11"
+    flags += " --max-streams 2 --max-groups 13 --max-message-bytes 100000 --device cpu --device-memory 5000"
     _, config = serve(
         "my.atlas", *flags.split(), *["--refresh", "0.5", "--grace", "2", "--no-reflection", "--access-log"]
     )
     assert config == ServerConfig(
         listen="0.0.0.0:0",
         threads=3,
+        processes=2,
         max_concurrent=5,
         max_queued=7,
         max_k=9,
@@ -47,7 +48,7 @@ def test_flags_become_settings(serve):
         max_streams=2,
         max_groups=13,
         max_message_bytes=100_000,
-        device="auto",
+        device="cpu",
         device_memory=5000,
         refresh_s=0.5,
         grace_s=2.0,
@@ -61,6 +62,10 @@ def test_the_environment_gives_settings_and_flags_win(serve):
     assert serve("my.atlas", **environment)[1].listen == "127.0.0.1:7"
     config = serve("my.atlas", "--listen", "127.0.0.1:8", **environment)[1]
     assert (config.listen, config.threads) == ("127.0.0.1:8", 3)
+
+
+def test_a_device_is_a_setting(serve):
+    assert serve("my.atlas", "--device", "auto")[1].device == "auto"
 
 
 def test_a_bad_setting_is_an_error_that_names_it(serve):

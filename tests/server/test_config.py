@@ -54,3 +54,16 @@ def test_addresses_are_taken(listen):
 
 def test_the_cache_is_as_large_as_an_embedded_atlas_has_it():
     assert ServerConfig().cache_bytes == GENE_CACHE_BYTES
+
+
+def test_processes_share_what_may_be_done_at_once_and_have_all_threads():
+    config = ServerConfig(threads=4, processes=3, max_queued=10, max_streams=4, cache_bytes=90)
+    one = config.of_one("127.0.0.1:7")
+    assert (one.listen, one.shares_port, one.processes, one.threads) == ("127.0.0.1:7", True, 1, 4)
+    assert (one.max_concurrent, one.max_queued, one.max_streams, one.cache_bytes) == (2, 4, 2, 30)
+
+
+def test_processes_do_not_share_a_gpu():
+    assert ServerConfig(processes=2).processes == 2
+    with pytest.raises(InvalidArgument, match="processes: 2 cannot share a GPU"):
+        ServerConfig(processes=2, device="cuda")
