@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from insignia_index.kernels.memory import HAS_EXPAND, HAS_SHUFFLE, IS_ARM
+
 Seconds = np.ndarray[Any, np.dtype[np.float64]]
 BUSY = 0.5  # runnable processes, over the last minute, that are not ours
 
@@ -70,9 +72,18 @@ def machine() -> dict[str, str]:
     names = ("numpy", "numba", "grpcio")
     versions = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in names)]
     return {
-        "machine": f"{cpu}, {n_cores()} cores, {memory:.0f} GiB of memory",
+        "machine": f"{cpu}, {n_cores()} cores, {instructions()}, {memory:.0f} GiB of memory",
         "software": ", ".join([f"{platform.system()} {platform.release()}", *versions]),
     }
+
+
+def instructions() -> str:
+    """Return what the kernels' widest steps are made of."""
+    if HAS_EXPAND:
+        return "AVX-512"
+    if HAS_SHUFFLE:
+        return "NEON" if IS_ARM else "AVX2"
+    return "no vector instructions that the kernels use"
 
 
 def warn_if_busy() -> float:

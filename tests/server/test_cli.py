@@ -32,8 +32,9 @@ def test_without_flags_the_settings_are_the_defaults(serve):
 
 
 def test_flags_become_settings(serve):
-    flags = "--listen 0.0.0.0:0 --threads 3 --processes 2 --max-concurrent 5 --max-queued 7 --max-k 9 --max-genes 11"
-    flags += " --max-streams 2 --max-groups 13 --max-message-bytes 100000 --device cpu --device-memory 5000"
+    flags = "--listen 0.0.0.0:0 --threads 3 --processes 2 --max-concurrent 5 --max-queued 7 --max-k 9"
+    flags += " --max-genes 11 --max-streams 2 --max-groups 13 --max-message-bytes 100000"
+    flags += " --device cpu --device-memory 5000"
     _, config = serve(
         "my.atlas", *flags.split(), *["--refresh", "0.5", "--grace", "2", "--no-reflection", "--access-log"]
     )
