@@ -7,7 +7,6 @@ supervises the server starts them again together.
 
 from __future__ import annotations
 
-import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -20,8 +19,6 @@ from insignia_index import Atlas
 from insignia_server.config import ServerConfig, log_to_stderr
 from insignia_server.errors import CannotListen, ProcessEnded
 from insignia_server.one import serve_one, serving
-
-log = logging.getLogger(__name__)
 
 
 def serve_together(path: Path, config: ServerConfig, log_level: str, ready: Callable[[str], None]) -> None:
@@ -47,7 +44,10 @@ def serve_together(path: Path, config: ServerConfig, log_level: str, ready: Call
             sender.close()
             n_ready = 0
             while n_ready < len(processes) and _first_ended(processes, or_until=receiver) is None:
-                n_ready += receiver.recv()
+                try:
+                    n_ready += receiver.recv()
+                except EOFError:  # all have ended
+                    break
             if n_ready == len(processes):
                 ready(serving(path, info, address, n_ready))
             ended = _first_ended(processes)

@@ -1,8 +1,8 @@
-"""Inner products of 16 cells' bytes with a query's: by one instruction where it exists, else by a loop.
+"""Inner products of 16 cells' bytes with a query's: by the instructions that there are, else by a loop.
 
-Codes lie in *blocks* of LANES cells: four dimensions of each cell side by side, then the next four. The
-instruction multiplies these with the query's four and adds them up, for all cells at once; the sums of a cell
-never have to be taken across a register.
+Codes lie in *blocks* of LANES cells: four dimensions of each cell side by side, then the next four. One
+instruction of VNNI multiplies these with the query's four and adds them up, for all cells at once; AVX2 takes
+two for half as many. The sums of a cell never have to be taken across a register.
 """
 
 from __future__ import annotations
@@ -99,19 +99,21 @@ def dot_block_by_loop(codes, query, n_sides, out):
                 totals[lane] += code * np.int32(b[side * SIDE + i])
 
 
+@njit(nogil=True, inline="always")
+def dot_block_by_fours(codes, query, n_sides, out):
+    """As `dot_block_by_loop`, with VNNI."""
+    _dot_by_fours(codes, query, n_sides, out)
+
+
+@njit(nogil=True, inline="always")
+def dot_block_by_pairs(codes, query, n_sides, out):
+    """As `dot_block_by_loop`, with AVX2."""
+    _dot_by_pairs(codes, query, n_sides, out)
+
+
 if HAS_BYTE_DOT:
-
-    @njit(nogil=True, inline="always")
-    def dot_block(codes, query, n_sides, out):
-        """As `dot_block_by_loop`."""
-        _dot_by_fours(codes, query, n_sides, out)
-
+    dot_block = dot_block_by_fours
 elif HAS_PAIR_DOT:
-
-    @njit(nogil=True, inline="always")
-    def dot_block(codes, query, n_sides, out):
-        """As `dot_block_by_loop`."""
-        _dot_by_pairs(codes, query, n_sides, out)
-
+    dot_block = dot_block_by_pairs
 else:
     dot_block = dot_block_by_loop

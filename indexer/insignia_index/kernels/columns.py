@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit
 
 from insignia_index.format.layout import BITMAP, FULL, LIST
+from insignia_index.kernels.containers import add_list_half
 from insignia_index.kernels.directory import (
     ENTRIES,
     FIRST_ROW,
@@ -32,14 +33,13 @@ from insignia_index.kernels.directory import (
 )
 from insignia_index.kernels.memory import (
     fetch_add,
-    half_to_float,
     popcount,
     prefetch,
     prefetch_line,
     view,
 )
 from insignia_index.kernels.score import SCALES, finish_block
-from insignia_index.kernels.tile_rows import LIST_STEP, ROW_BYTES, add_postings, add_rows, add_weighted_rows
+from insignia_index.kernels.tile_rows import ROW_BYTES, add_rows, add_weighted_rows
 from insignia_index.kernels.tile_words import TILE_CELLS, copy_values, expand_values, low_bits
 
 #: Tiles whose values are sorted at a time: a container is read in runs of some hundred bytes.
@@ -184,19 +184,6 @@ def _add_tile(tile, starts, counts, is_plain, row_slots, row_weights, out, pitch
 
 
 @njit(nogil=True, inline="always")
-def _add_list(sums, address, count, weight):
-    """Same numbers as `kernels.containers.add_list`, whose conversions are made one by one."""
-    at_sums, at_ids = np.uint64(sums.ctypes.data), address + np.uint64(2 * count)
-    n = count // LIST_STEP * LIST_STEP
-    for i in range(0, n, LIST_STEP):
-        offset = np.uint64(2 * i)
-        add_postings(address + offset, at_ids + offset, weight, at_sums)
-    halves, ids = view(address, count, np.uint16), view(at_ids, count, np.uint16)
-    for i in range(n, count):
-        sums[ids[i]] += weight * half_to_float(halves[i])
-
-
-@njit(nogil=True, inline="always")
 def _prefetch_list(address, count):
     prefetch(address, _LIST_AHEAD)
     prefetch(address + np.uint64(2 * count), _LIST_AHEAD)
@@ -224,7 +211,9 @@ def _finish_signatures(
             _prefetch_list(containers[VALUES, following], np.int64(containers[LENGTH, following]))
             prefetch(at_next, 64 * n_next)
             at_next += np.uint64(64 * n_next)
-            _add_list(buffer, containers[VALUES, slot], np.int64(containers[LENGTH, slot]), list_weights[i])
+            add_list_half(
+                buffer, containers[VALUES, slot], np.int64(containers[LENGTH, slot]), list_weights[i]
+            )
         scores = view(np.uint64(out[s:, first:].ctypes.data), n_cells, np.float32)
         finish_block(buffer, divisors[s], order, order_starts, scores, statistics[s])
 

@@ -1,6 +1,7 @@
 """Scan, bound, glances and levels against plain numpy, and answers of atlases large enough for lists."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from insignia_index.dense.codec import FIRST
 from insignia_index.dense.rows import Rows, is_current
 from insignia_index.dense.scout import Room, in_blocks
 from insignia_index.dense.train import retrain
-from insignia_index.kernels.byte_dot import LANES, SIDE, block_bytes, dot_block, dot_block_by_loop
+from insignia_index.kernels import byte_dot
+from insignia_index.kernels.byte_dot import LANES, SIDE, block_bytes
+from insignia_index.kernels.memory import HAS_PAIR_DOT
 from insignia_index.kernels.row_scores import hints_of, keep_best, place_of
 from insignia_index.kernels.scout import bound_of, coded, scan
 from insignia_model.errors import AtlasCorrupt
@@ -23,15 +26,24 @@ from ..made import build, study
 N_CELLS = (700, 250, 30)
 
 
-@njit
-def both(codes: np.ndarray, query: np.ndarray, out: np.ndarray) -> None:
-    a, b = np.uint64(codes.ctypes.data), np.uint64(query.ctypes.data)
-    dot_block(a, b, len(query) // SIDE, np.uint64(out[0].ctypes.data))
-    dot_block_by_loop(a, b, len(query) // SIDE, np.uint64(out[1].ctypes.data))
+def dotting(dot: Any) -> Any:
+    """A way of multiplying that Python can call with arrays."""
+
+    @njit
+    def call(codes: np.ndarray, query: np.ndarray, out: np.ndarray) -> None:
+        a, b = np.uint64(codes.ctypes.data), np.uint64(query.ctypes.data)
+        dot(a, b, len(query) // SIDE, np.uint64(out.ctypes.data))
+
+    return call
 
 
+WAYS = [byte_dot.dot_block, byte_dot.dot_block_by_loop]
+WAYS += [byte_dot.dot_block_by_pairs] if HAS_PAIR_DOT else []
+
+
+@pytest.mark.parametrize("dot", [dotting(way) for way in WAYS])
 @pytest.mark.parametrize("d", [1, 4, 8, 63, 64, 65, 128])
-def test_bytes_are_multiplied_alike_by_the_instruction_and_by_the_loop(d: int) -> None:
+def test_bytes_are_multiplied_alike_by_every_way(dot: Any, d: int) -> None:
     rng = np.random.default_rng(d)
     for codes, query in (
         (rng.integers(0, 256, (LANES, d)), rng.integers(-128, 128, d)),
@@ -40,9 +52,9 @@ def test_bytes_are_multiplied_alike_by_the_instruction_and_by_the_loop(d: int) -
     ):
         padded = np.zeros(block_bytes(d) // LANES, np.int8)
         padded[:d] = query
-        out = np.full((2, LANES), -1, np.int32)
-        both(in_blocks(codes.astype(np.uint8)), padded, out)
-        assert out.tolist() == [(codes @ query).tolist()] * 2
+        out = np.full(LANES, -1, np.int32)
+        dot(in_blocks(codes.astype(np.uint8)), padded, out)
+        assert out.tolist() == (codes @ query).tolist()
 
 
 @settings(max_examples=100)
