@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import click
 
-from insignia_model.errors import InvalidArgument
-from insignia_server.config import ServerConfig, log_to_stderr
+from insignia_server.config import ServerConfig
+from insignia_server.logs import log_to_stderr
 
 DEFAULT = ServerConfig()
 
@@ -114,7 +113,7 @@ DEFAULT = ServerConfig()
 @click.option("--log-level", envvar="INSIGNIA_LOG_LEVEL", default="INFO", help="DEBUG, INFO, ...")
 def serve(atlas: Path, log_level: str, **settings: Any) -> None:
     """Serve an atlas over gRPC until SIGTERM or Ctrl-C."""
-    _log_to_stderr(log_level)
+    log_to_stderr(log_level)
     _serve(atlas, ServerConfig(**settings), log_level)
 
 
@@ -132,10 +131,3 @@ def _serve(path: Path, config: ServerConfig, log_level: str) -> None:
 
 def _print_ready(line: str) -> None:
     print(f"insignia: {line}", flush=True)
-
-
-def _log_to_stderr(level: str) -> None:
-    levels = logging.getLevelNamesMapping()
-    if level.upper() not in levels:
-        raise InvalidArgument("log_level", f"{level!r} is not one of {', '.join(levels)}")
-    log_to_stderr(level)

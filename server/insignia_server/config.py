@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import socket
@@ -29,11 +28,6 @@ LOWEST = {
 }
 
 
-def log_to_stderr(level: str) -> None:
-    """Log from a level on, as DEBUG or INFO, to standard error."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-
-
 def _cores() -> int:
     """Cores that this process may use, which a container makes fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -51,6 +45,7 @@ class ServerConfig:
     ``device_memory``: bytes of a GPU's memory for postings (0: what is free, less room to work in).
     ``processes`` share the port and the numbers above: each has its part of ``max_concurrent``,
     ``max_queued``, ``max_streams`` and ``cache_bytes``, and all ``threads`` for a search that runs alone.
+    ``shares_port``: with the other processes of one server.
     ``refresh_s``: how often a newer revision is looked for. ``grace_s``: how long running requests may still
     run when the server stops.
     """

@@ -16,8 +16,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from insignia_index import Atlas
-from insignia_server.config import ServerConfig, log_to_stderr
+from insignia_server.config import ServerConfig
 from insignia_server.errors import CannotListen, ProcessEnded
+from insignia_server.logs import log_to_stderr
 from insignia_server.one import serve_one, serving
 
 

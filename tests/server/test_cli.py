@@ -15,7 +15,7 @@ def serve(monkeypatch):
     """Run the command; the path and the settings that it would serve."""
     calls = []
     monkeypatch.setattr(cli, "_serve", lambda path, config, level: calls.append((path, config)))
-    monkeypatch.setattr(cli, "_log_to_stderr", lambda level: None)
+    monkeypatch.setattr(cli, "log_to_stderr", lambda level: None)
 
     def run(*arguments, **environment):
         done = CliRunner().invoke(cli.serve, arguments, env=environment, catch_exceptions=False)
@@ -76,13 +76,13 @@ def test_a_bad_setting_is_an_error_that_names_it(serve):
 
 def test_an_unknown_log_level_is_refused():
     with pytest.raises(InvalidArgument, match="log_level"):
-        cli._log_to_stderr("LOUD")
+        cli.log_to_stderr("LOUD")
 
 
 def test_log_levels_may_be_written_small(monkeypatch):
     given = []
     monkeypatch.setattr(logging, "basicConfig", lambda **settings: given.append(settings["level"]))
-    cli._log_to_stderr("debug")
+    cli.log_to_stderr("debug")
     assert given == ["DEBUG"]
 
 

@@ -36,7 +36,7 @@ BEST = (100, 1_000)
 _PROFILES = 24
 #: The worst to be expected of the reference questions lies so many standard deviations below their mean, if
 #: none of them did worse. What can be counted on lies so many times as far below it, because others do worse
-#: still: so that of 300 signatures and 900 cells that were not measured none did.
+#: still: so that of 300 signatures and 500 cells that were not measured none did. Signatures differ more.
 _DEVIATIONS = 3.0
 _CAUTION = {SIGNATURE: 4.0, PROFILE: 3.0}
 

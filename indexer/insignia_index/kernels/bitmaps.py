@@ -34,8 +34,7 @@ from insignia_index.kernels.memory import (
 CELLS_END = 65_536 + 64
 BUFFER_CELLS = CELLS_END + GENES * CELLS + 16
 
-#: How far ahead of its reading a bitmap's values are asked for. Past its end lies the gene's next container.
-AHEAD_BYTES = np.uint64(shuffle.AHEAD_BYTES)
+_AHEAD = np.uint64(shuffle.AHEAD_BYTES)
 
 #: Bitmaps of a pass by shuffle: their places and values stay in the nearest cache, and so does the pass.
 SHUFFLED = 16
@@ -67,7 +66,7 @@ def add_bitmap(scores, address, n_cells, weight, is_half):
 @njit(nogil=True, inline="always")
 def _expand_half(masks, m, values, out):
     """Expand the values of 64 cells from mask ``m`` on to ``out``; returns the address of the next values."""
-    prefetch_line(values + AHEAD_BYTES)
+    prefetch_line(values + _AHEAD)
     bits = masks[m]
     expand_half(values, bits, out)
     values += _U2 * np.uint64(popcount(bits))
@@ -80,7 +79,7 @@ def _expand_half(masks, m, values, out):
 @njit(nogil=True, inline="always")
 def _expand_single(masks, m, values, out):
     """As `_expand_half`, for float32 values."""
-    prefetch_line(values + AHEAD_BYTES)
+    prefetch_line(values + _AHEAD)
     for part in range(4):
         word = masks[m + part // 2] if m + part // 2 < len(masks) else np.uint32(0)
         bits = np.uint16((word >> np.uint32(16 * (part % 2))) & np.uint32(0xFFFF))

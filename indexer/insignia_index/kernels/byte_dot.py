@@ -82,8 +82,9 @@ def _add_by_pairs(builder: Any, totals: list[Any], codes: Any, word: Any) -> lis
     return added
 
 
-_dot_by_fours = _make_dot(_add_by_fours, [ir.Constant(_WORDS, None)])
-_dot_by_pairs = _make_dot(_add_by_pairs, [ir.Constant(_SUMS, None)] * 2)
+#: As `dot_block_by_loop`, with VNNI and with AVX2.
+dot_block_by_fours = _make_dot(_add_by_fours, [ir.Constant(_WORDS, None)])
+dot_block_by_pairs = _make_dot(_add_by_pairs, [ir.Constant(_SUMS, None)] * 2)
 
 
 @njit(nogil=True, inline="always")
@@ -97,18 +98,6 @@ def dot_block_by_loop(codes, query, n_sides, out):
             for i in range(SIDE):
                 code = np.int32(a[(side * LANES + lane) * SIDE + i])
                 totals[lane] += code * np.int32(b[side * SIDE + i])
-
-
-@njit(nogil=True, inline="always")
-def dot_block_by_fours(codes, query, n_sides, out):
-    """As `dot_block_by_loop`, with VNNI."""
-    _dot_by_fours(codes, query, n_sides, out)
-
-
-@njit(nogil=True, inline="always")
-def dot_block_by_pairs(codes, query, n_sides, out):
-    """As `dot_block_by_loop`, with AVX2."""
-    _dot_by_pairs(codes, query, n_sides, out)
 
 
 if HAS_BYTE_DOT:

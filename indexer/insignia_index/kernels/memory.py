@@ -35,8 +35,8 @@ HAS_GATHER = HAS_COMPRESS = bool(_FEATURES.get("avx512f") and _FEATURES.get("avx
 HAS_BYTE_DOT = bool(_FEATURES.get("avx512vnni") and _FEATURES.get("avx512f"))
 #: AVX2 multiplies sixteen pairs of numbers of 16 bits and adds them up by twos.
 HAS_PAIR_DOT = bool(_FEATURES.get("avx2"))
-#: AVX2 and NEON shuffle sixteen bytes by a table.
 IS_ARM = llvm.get_default_triple().startswith(("aarch64", "arm64"))
+#: AVX2 and NEON shuffle sixteen bytes by a table.
 HAS_SHUFFLE = IS_ARM or all(_FEATURES.get(name) for name in ("avx2", "f16c", "fma"))
 #: Without a conversion instruction LLVM would call a run-time function that numba cannot link.
 HAS_HALF = bool(_FEATURES.get("f16c")) or IS_ARM

@@ -1,4 +1,4 @@
-"""Rows of cells from postings by gene, and their projection.
+"""Rows of cells, read and projected; `kernels.row_writer` makes them from postings by gene.
 
 A *row* is a cell's genes and values, in two parts. Its **head** is the HEAD values of largest magnitude,
 in **levels**: the LEVELS[0] largest, then the LEVELS[1] that follow, and so on; what a level lacks are zeros.

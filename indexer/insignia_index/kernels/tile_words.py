@@ -68,7 +68,7 @@ def _copy_lanes(typing_context, values, mask, out):
 
 
 @intrinsic
-def _expand_lanes(typing_context, values, mask, factor, out):
+def expand_by_lanes(typing_context, values, mask, factor, out):
     """Packed float16 values at an address, times a factor, to the set bits of 32 float32; zeros elsewhere."""
     halves, mask_type = ir.VectorType(I16, TILE_CELLS), ir.VectorType(I1, TILE_CELLS)
 
@@ -112,8 +112,8 @@ def _copy_16(typing_context, values, out):
 
 
 @intrinsic
-def _shuffle_word(typing_context, values, mask, factor, out):
-    """As `_expand_lanes`, byte after byte of the mask."""
+def expand_by_shuffle(typing_context, values, mask, factor, out):
+    """As `expand_by_lanes`, by a shuffle for every byte of the mask."""
 
     def generate(context, builder, signature, args):
         end, mask, factor, out = args
@@ -162,18 +162,6 @@ def copy_one_by_one(values, n, out):
     source, target = view(values, n, np.uint16), view(out, n, np.uint16)
     for i in range(n):
         target[i] = source[i]
-
-
-@njit(nogil=True, inline="always")
-def expand_by_lanes(values, bits, scale, out):
-    """As `expand_values`, by AVX-512's expand."""
-    _expand_lanes(values, bits, scale, out)
-
-
-@njit(nogil=True, inline="always")
-def expand_by_shuffle(values, bits, scale, out):
-    """As `expand_values`, by a shuffle of bytes."""
-    _shuffle_word(values, bits, scale, out)
 
 
 @njit(nogil=True, inline="always")
