@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from insignia_model.optional import extra
 from insignia_server.config import ServerConfig
 from insignia_server.logs import log_to_stderr
 
@@ -119,13 +120,13 @@ def serve(atlas: Path, log_level: str, **settings: Any) -> None:
 
 def _serve(path: Path, config: ServerConfig, log_level: str) -> None:
     # modules that compile kernels: not needed for --help
-    if config.processes > 1:
+    with extra("server", "insignia serve"):
+        from insignia_server.one import serve_one
         from insignia_server.processes import serve_together
 
+    if config.processes > 1:
         serve_together(path, config, log_level, _print_ready)
     else:
-        from insignia_server.one import serve_one
-
         serve_one(path, config, _print_ready)
 
 

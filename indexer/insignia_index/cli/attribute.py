@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
+
+from insignia_model.optional import extra
 
 if TYPE_CHECKING:
     from insignia_index.attribution.attribute import AttributionReport
@@ -18,6 +21,7 @@ _RECIPE = (
     "method", "steps", "quadrature", "signed", "target_sum", "precision", "counts", "values", "strict_genes",
     "min_genes",
 )  # fmt: skip
+_OF_A_MODEL = (*_RECIPE, "model_kind", "device")
 
 
 def recipe_options(command: C) -> C:
@@ -81,13 +85,28 @@ def recipe_options(command: C) -> C:
 
 
 def attribution_of(model: Path, options: dict[str, Any]) -> Attribution:
-    """Take the options of `recipe_options` out of ``options``."""
-    from insignia_index.attribution.recipe import Attribution, Recipe
+    """What the options of `recipe_options` say; `MissingExtra` without torch."""
+    with extra("attribution", "making attributions"):
+        from insignia_index.attribution.recipe import Attribution, Recipe
 
-    given = {name: options.pop(name) for name in _RECIPE}
+    given = {name: options[name] for name in _RECIPE}
     given["strict"] = given.pop("strict_genes")
     given["target_sum"] = _target_sum(given["target_sum"])
-    return Attribution(model, Recipe(**given), options.pop("model_kind"), options.pop("device"))
+    return Attribution(model, Recipe(**given), options["model_kind"], options["device"])
+
+
+def without_recipe(options: dict[str, Any]) -> dict[str, Any]:
+    """The options without those of `recipe_options`."""
+    return {name: v for name, v in options.items() if name not in _OF_A_MODEL}
+
+
+def refuse_recipe() -> None:
+    """Raise `click.UsageError` if one of `recipe_options` was given to the command, where no model is."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        source = option.name and context.get_parameter_source(option.name)
+        if option.name in _OF_A_MODEL and source == ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option.opts[0]} says how attributions are made: give --model too")
 
 
 def _target_sum(text: str) -> float | None:
@@ -119,7 +138,6 @@ def attribute(
     # torch, which --help does not need
     from insignia_index.build.inputs import InputFile
     from insignia_index.build.progress import BarProgress
-    from insignia_model.optional import extra
 
     with extra("attribution", "insignia attribute"):
         from insignia_index.attribution.attribute import attribute_file

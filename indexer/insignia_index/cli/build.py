@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from insignia_index.cli.attribute import attribution_of, recipe_lines, recipe_options
+from insignia_index.cli.attribute import (
+    attribution_of,
+    recipe_lines,
+    recipe_options,
+    refuse_recipe,
+    without_recipe,
+)
 from insignia_index.cli.manage import faiss_lines
 from insignia_index.dense.record import KINDS
 
@@ -150,8 +156,10 @@ def _run(
     from insignia_index.build.inputs import InputFile
     from insignia_index.build.progress import BarProgress
 
-    attribution = attribution_of(model or Path(), how)
-    inputs = [InputFile(path, **how, attribution=attribution if model else None) for path in files]
+    if model is None:
+        refuse_recipe()
+    attribution = attribution_of(model, how) if model else None
+    inputs = [InputFile(path, **without_recipe(how), attribution=attribution) for path in files]
     report = build_atlas(
         atlas,
         inputs,
