@@ -1,7 +1,6 @@
 """Explanations: served equals embedded, they add up on real cells, and say what is known of these cells."""
 
 import inspect
-import subprocess
 
 import anndata
 import numpy as np
@@ -12,7 +11,7 @@ from insignia_index import Atlas
 from insignia_model import Explanation
 from insignia_model.errors import InvalidArgument, NoGeneResolved, UnknownField
 
-from .serving import DATA, INSIGNIA, served
+from .serving import DATA, insignia, served
 from .test_same_options import options
 from .test_served_equals_embedded import same, without_time
 
@@ -83,17 +82,17 @@ def test_the_command_prints_the_same(atlas_path, address, form):
     question = ["--genes", "INS,IAPP,PDX1,CD3E:-1", "--group-by", "cell_type", "--format", *form]
     printed = []
     for backend in (["--atlas", str(atlas_path)], ["--server", address]):
-        command = [INSIGNIA, "explain", *backend, *question]
-        done = subprocess.run(command, capture_output=True, check=True, text=True)
+        done = insignia("explain", *backend, *question)
+        assert done.returncode == 0, done.stderr
         printed.append(without_time(done.stdout, form[0]))
     assert printed[0] == printed[1]
     assert "IAPP" in printed[0]
 
 
 def test_a_server_refuses_more_rows_than_its_limit(atlas_path):
-    command = [INSIGNIA, "explain", "--genes", "CD14,LYZ", "-k", "6", "--group-by", "study"]
+    command = ["explain", "--genes", "CD14,LYZ", "-k", "6", "--group-by", "study"]
     with served(atlas_path, "--max-contributions", "11") as address:
-        done = subprocess.run([*command, "--server", address], capture_output=True, text=True)
+        done = insignia(*command, "--server", address)
         assert done.returncode == 2
         assert "k times genes: 12 is over this server's limit of 11" in done.stderr
         with Client(address) as client:

@@ -1,5 +1,4 @@
 import json
-import subprocess
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from insignia_model.errors import (
     UnknownField,
 )
 
-from .serving import DATA, INSIGNIA
+from .serving import DATA, insignia
 
 SETS = read_gmt(DATA / "signatures.gmt")
 INTERFERON = SETS["HALLMARK_INTERFERON_ALPHA_RESPONSE"]
@@ -158,9 +157,8 @@ def test_the_command_prints_the_same_byte_for_byte_but_for_the_time(atlas_path, 
         question += ["--table", "tests"]
     printed = []
     for backend in (["--atlas", str(atlas_path)], ["--server", address]):
-        done = subprocess.run(
-            [INSIGNIA, "search", *backend, *question], capture_output=True, check=True, text=True
-        )
+        done = insignia("search", *backend, *question)
+        assert done.returncode == 0, done.stderr
         printed.append(without_time(done.stdout, form))
     assert printed[0] == printed[1]
 
@@ -170,8 +168,8 @@ def test_the_command_genes_prints_the_same(atlas_path, address, form):
     names = ["FAM65B", "RIPOR2", "p53", "QARS1", "INS", "IFTI1", "CD14"]
     printed = []
     for backend in (["--atlas", str(atlas_path)], ["--server", address]):
-        command = [INSIGNIA, "genes", *backend, *names, "--format", form]
-        printed.append(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+        command = ["genes", *backend, *names, "--format", form]
+        printed.append(insignia(*command).stdout)
     assert printed[0] == printed[1]
     assert "previous" in printed[0]
     if form == "table":
@@ -179,7 +177,7 @@ def test_the_command_genes_prints_the_same(atlas_path, address, form):
         assert "may mean QARS\n" in printed[0]
         assert "did you mean IFIT1" in printed[0]
         assert "FAM65B, RIPOR2 mean one gene, RIPOR2, which counts once" in printed[0]
-        refused = subprocess.run([*command[:-2], "--strict"], capture_output=True, text=True)
+        refused = insignia(*command[:-2], "--strict")
         assert (refused.returncode, refused.stdout) == (2, "")
         assert "FAM65B (used as RIPOR2 (previous symbol))" in refused.stderr
 
@@ -195,13 +193,10 @@ def without_time(text: str, form: str) -> str:
 
 
 def test_the_command_tells_why_there_is_no_test_and_what_the_others_found(atlas_path):
-    question = [INSIGNIA, "search", "--atlas", str(atlas_path), "--signature", str(DATA / "signatures.gmt"),
+    question = ["search", "--atlas", str(atlas_path), "--signature", str(DATA / "signatures.gmt"),
                 "--name", "BETA_CELL_MARKERS", "--group-by", "cell_type", "--compare",
                 "--contrast", "condition=stimulated:control"]  # fmt: skip
-    table, answer = (
-        subprocess.run([*question, *more], capture_output=True, check=True, text=True).stdout
-        for more in ((), ("--format", "json"))
-    )
+    table, answer = (insignia(*question, *more).stdout for more in ((), ("--format", "json")))
     assert "no test of condition=stimulated:control: 2 samples: 1 with condition=stimulated, 1 with" in table
     (beta, _) = (line for line in table.splitlines() if line.startswith("beta ") and "[" in line)
     tests = [test for test in json.loads(answer)["tests"] if test["group"] == {"cell_type": "beta"}]
@@ -211,7 +206,7 @@ def test_the_command_tells_why_there_is_no_test_and_what_the_others_found(atlas_
 
 
 def test_the_command_has_no_table_of_tests_that_nobody_asked_for(atlas_path):
-    question = [INSIGNIA, "search", "--atlas", str(atlas_path), "--genes", "INS", "--table", "tests"]
-    done = subprocess.run(question, capture_output=True, check=False, text=True)
+    question = ["search", "--atlas", str(atlas_path), "--genes", "INS", "--table", "tests"]
+    done = insignia(*question)
     assert done.returncode == 2
     assert "--compare" in done.stderr

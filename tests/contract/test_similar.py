@@ -1,7 +1,5 @@
 """Similar cells: served equals embedded, the command both ways, and what is known of these cells."""
 
-import subprocess
-
 import numpy as np
 import pytest
 
@@ -18,7 +16,7 @@ from insignia_model.errors import (
     UnknownField,
 )
 
-from .serving import INSIGNIA, served
+from .serving import insignia, served
 from .test_same_options import options
 from .test_served_equals_embedded import same, without_time
 
@@ -102,7 +100,7 @@ def test_errors_are_the_same(atlas, client, error, ask):
 
 
 def command(backend, *question):
-    return subprocess.run([INSIGNIA, "similar", *backend, *question], capture_output=True, text=True)
+    return insignia("similar", *backend, *question)
 
 
 @pytest.mark.parametrize("form", ["table", "json", "csv"])
@@ -158,9 +156,9 @@ def test_what_the_command_cannot_do_is_said_in_a_line(atlas_path, address, quest
 
 def test_a_search_takes_the_engine_on_the_command_line(atlas_path, address):
     for backend in (["--atlas", str(atlas_path)], ["--server", address]):
-        question = [INSIGNIA, "search", *backend, "--genes", "CD14", "--engine"]
-        assert "engine sparse" in subprocess.run([*question, "sparse"], capture_output=True, text=True).stdout
-        refused = subprocess.run([*question, "faiss"], capture_output=True, text=True)
+        question = ["search", *backend, "--genes", "CD14", "--engine"]
+        assert "engine sparse" in insignia(*question, "sparse").stdout
+        refused = insignia(*question, "faiss")
         assert (refused.returncode, refused.stdout) == (2, "")
         assert "use engine auto" in refused.stderr
 

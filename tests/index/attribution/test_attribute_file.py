@@ -238,6 +238,15 @@ def test_the_command_refuses_what_cannot_be(
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith("out")] == []
 
 
+def test_a_build_without_a_model_has_no_use_for_a_recipe(tmp_path: Path) -> None:
+    done = run("build", tmp_path / "atlas", COUNTS, "--signed")
+    assert (done.exit_code, "--signed says how attributions are made: give --model" in done.output) == (
+        2,
+        True,
+    )
+    assert not (tmp_path / "atlas").exists()
+
+
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path, cells: Path) -> None:
     with pytest.raises(UnknownModel, match=r"no model that is known; .*scimilarity \(encoder\.ckpt, "):
         attribute_file(cells, tmp_path, tmp_path / "out.h5ad")

@@ -35,7 +35,7 @@ def ids_of(result: Any) -> list[tuple[str, str]]:
     return list(zip(frame["study"].tolist(), frame["cell_id"].tolist(), strict=True))
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_filters_are_honoured_and_scores_are_exact_by_every_engine(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
