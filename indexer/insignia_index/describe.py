@@ -66,7 +66,8 @@ def field_info(snapshot: Snapshot, field: str, max_values: int) -> FieldInfo:
             _commonest(Counter(dict(values)), max_values),
         )
     records = [(i, study.fields[field]) for i, study in enumerate(snapshot.studies) if field in study.fields]
-    kinds = {record.kind for _, record in records}
+    valued = [record for i, record in records if record.n_missing < snapshot.studies[i].n_cells]
+    kinds = {record.kind for record in valued} or {records[0][1].kind}
     kind = "number" if kinds == {"number", "integer"} else kinds.pop()
     n_cells = sum(snapshot.studies[i].n_cells - record.n_missing for i, record in records)
     if kind == "category":

@@ -181,7 +181,9 @@ class Snapshot:
         if raw is None:
             raise AtlasCorrupt(self.atlas, f"field {field!r} of study {study.study!r} is missing")
         try:
-            return decode_column(record, raw, dictionary, study.n_cells)
+            column = decode_column(record, raw, dictionary, study.n_cells)
+            # without a value it has no kind either, and other studies may have another
+            return column if record.n_missing < study.n_cells else None
         except ValueError as error:
             problem = f"field {field!r} of study {study.study!r} is damaged ({error})"
             raise AtlasCorrupt(self.atlas, problem) from error

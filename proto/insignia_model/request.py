@@ -34,6 +34,29 @@ class CellId(NamedTuple):
         return cls(study, cell_id)
 
 
+#: Columns of the groups of a result, and of its tests.
+GROUP_COLUMNS = (
+    "n_cells", "n_hits", "hit_fraction", "mean", "sd", "max", "median", "p90", "n_samples",
+    "sample_hit_fraction_mean", "sample_hit_fraction_median", "n_genes_measured",
+    "null_mean", "null_sd", "null_z", "null_p", "null_fdr",
+)  # fmt: skip
+TEST_COLUMNS = (
+    "contrast", "measure", "design", "n_samples", "n_reference", "n_studies", "mean_value", "mean_reference",
+    "effect", "effect_low", "effect_high", "hedges_g", "t", "df", "p", "fdr", "random_n_studies",
+    "random_effect", "random_low", "random_high", "random_p", "q", "i2", "tau2", "reason",
+)  # fmt: skip
+
+
+def check_group_by(group_by: Sequence[str], columns: Iterable[str] = GROUP_COLUMNS) -> None:
+    """Raise `InvalidArgument` if a field stands twice, or is named as one of the result's own ``columns``."""
+    if len(set(group_by)) != len(group_by):
+        raise InvalidArgument("group_by", f"{', '.join(group_by)} names a field twice")
+    if taken := set(group_by) & set(columns):
+        raise InvalidArgument(
+            "group_by", f"the result has a column {min(taken)!r} of its own; build with that field renamed"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
     """What `search` is asked. ``k`` best cells; ``group_by`` fields make one group per tuple of values.
@@ -80,8 +103,9 @@ class SearchRequest:
             raise InvalidArgument("min_cells", f"{self.min_cells} is below 1")
         if not 0 <= self.min_coverage <= 1:
             raise InvalidArgument("min_coverage", f"{self.min_coverage} is not from 0 to 1")
-        if len(set(self.group_by)) != len(self.group_by):
-            raise InvalidArgument("group_by", f"{', '.join(self.group_by)} names a field twice")
+        check_group_by(self.group_by)
+        if self.has_tests:
+            check_group_by(self.group_by, TEST_COLUMNS)
         if len(set(self.contrasts)) != len(self.contrasts):
             raise InvalidArgument("contrasts", f"{', '.join(map(str, self.contrasts))} has one twice")
         if self.compare and not self.group_by:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from insignia_model.condition import Condition, WhereLike, conditions
 from insignia_model.errors import InvalidArgument, RequestError
 from insignia_model.hits import HitRule
-from insignia_model.request import SearchRequest, names
+from insignia_model.request import SearchRequest, check_group_by, names
 from insignia_model.signature import Signature, SignatureLike
 from insignia_model.table import Column, Table
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SignaturesLike: TypeAlias = "Mapping[str, SignatureLike] | Iterable[Signature]"
+
+
+#: Columns of a screen's rows besides those of groups.
+_COLUMNS = ("signature", "n_genes", "n_genes_missing", "leading_genes", "reason")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class ScreenRequest:
     def __post_init__(self) -> None:
         if self.n_leading < 0:
             raise InvalidArgument("n_leading", f"{self.n_leading} is negative")
+        check_group_by(self.group_by, _COLUMNS)
         self.search(Signature({"A": 1.0}))  # checks the rest
 
     @classmethod

@@ -10,7 +10,7 @@ from insignia_model.condition import Condition, WhereLike, conditions
 from insignia_model.engine import check_engine
 from insignia_model.errors import InvalidArgument
 from insignia_model.hits import HitRule
-from insignia_model.request import CellId, names
+from insignia_model.request import CellId, check_group_by, names
 from insignia_model.signature import Signature, SignatureLike
 
 CellLike: TypeAlias = "CellId | tuple[str, str] | str"
@@ -60,8 +60,7 @@ class SimilarRequest:
             raise InvalidArgument("k", f"{self.k} is negative")
         if self.min_cells < 1:
             raise InvalidArgument("min_cells", f"{self.min_cells} is below 1")
-        if len(set(self.group_by)) != len(self.group_by):
-            raise InvalidArgument("group_by", f"{', '.join(self.group_by)} names a field twice")
+        check_group_by(self.group_by)
         check_engine(self.engine, self.recall_target)
 
     @classmethod

@@ -36,6 +36,15 @@ class Column:
     def __len__(self) -> int:
         return len(self.values)
 
+    @property
+    def has_values(self) -> bool:
+        """Whether any value is not missing."""
+        if self.kind == "category":
+            return bool((self.values >= 0).any())
+        if self.kind == "number":
+            return not np.isnan(self.values).all()
+        return self.missing is None or not self.missing.all()
+
     @classmethod
     def text(cls, values: Sequence[str | None]) -> Column:
         """Category column of ``values``, dictionary in order of appearance."""

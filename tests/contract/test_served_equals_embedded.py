@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from insignia_client import AsyncClient, ge, is_missing, not_in, read_gmt
+from insignia_index.search.explain import EXPLANATION_COLUMNS
 from insignia_model import Table
 from insignia_model.errors import (
     CellNotFound,
@@ -15,6 +16,7 @@ from insignia_model.errors import (
     StudyNotFound,
     UnknownField,
 )
+from insignia_model.request import GROUP_COLUMNS, TEST_COLUMNS
 
 from .serving import DATA, insignia
 
@@ -210,3 +212,14 @@ def test_the_command_has_no_table_of_tests_that_nobody_asked_for(atlas_path):
     done = insignia(*question)
     assert done.returncode == 2
     assert "--compare" in done.stderr
+
+
+def test_the_columns_that_no_group_field_may_be_named_as_are_those_of_answers(atlas):
+    result = atlas.search(INTERFERON, group_by="cell_type", quantiles=True, null=True, compare=True)
+    assert set(result.group_table.columns) == {"cell_type", *GROUP_COLUMNS}
+    assert set(result.test_table.columns) == {"cell_type", *TEST_COLUMNS}
+    explanation = atlas.explain({"CD14": 1, "LYZ": -1}, group_by="cell_type")
+    more = {"cell_type", *GROUP_COLUMNS, *EXPLANATION_COLUMNS}
+    assert set(explanation.group_table.columns) | set(explanation.gene_table.columns) <= more
+    with pytest.raises(InvalidArgument, match="column 'gene' of its own"):
+        atlas.explain(INTERFERON, group_by="gene")

@@ -2,14 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from insignia_index import Atlas, InputFile, build_atlas, remove_studies
-from insignia_index.build.errors import FieldConflict, StudyExists
+from insignia_index.build.errors import FieldConflict, StudyExists, StudyTwice
 from insignia_index.verify import verify_atlas
+from insignia_model import ge
 from insignia_model.errors import (
     CellNotFound,
     InvalidArgument,
@@ -21,7 +23,7 @@ from .made import Study, build, study, tree, write_h5ad
 from .oracle import Oracle
 
 
-def file_of(folder: Path, made: Study, **options: str) -> InputFile:
+def file_of(folder: Path, made: Study, **options: Any) -> InputFile:
     return InputFile(write_h5ad(folder / f"{made.name}.h5ad", made), **options)
 
 
@@ -79,7 +81,7 @@ def test_the_same_input_again_changes_nothing(tmp_path: Path) -> None:
 def test_the_same_content_read_with_other_options_is_another_study(tmp_path: Path) -> None:
     made = study("A", 4, donor=[1, 1, 2, 2])
     build_atlas(tmp_path / "atlas", [file_of(tmp_path, made)])
-    other = file_of(tmp_path, made, sample_field="donor")
+    other = file_of(tmp_path, made, sample_field="donor", drop_fields=("sample",))
     with pytest.raises(StudyExists, match="'A'"):
         build_atlas(tmp_path / "atlas", [other])
     assert build_atlas(tmp_path / "atlas", [other], replace=True).replaced == ["A"]
@@ -90,7 +92,7 @@ def test_the_same_content_read_with_other_options_is_another_study(tmp_path: Pat
 def test_two_files_of_one_build_cannot_hold_the_same_study(tmp_path: Path) -> None:
     write_h5ad(tmp_path / "1.h5ad", study("A"))
     write_h5ad(tmp_path / "2.h5ad", study("A", seed=1))
-    with pytest.raises(StudyExists, match=r"2\.h5ad"):
+    with pytest.raises(StudyTwice, match=r"2\.h5ad"):
         build_atlas(tmp_path / "atlas", [InputFile(tmp_path / f"{i}.h5ad") for i in (1, 2)], replace=True)
     assert not (tmp_path / "atlas").exists()
 
@@ -214,3 +216,44 @@ def test_an_atlas_whose_last_study_was_removed_answers_with_nothing(tmp_path: Pa
         assert (result.n_cells, result.cutoff) == (0, None)
         assert (len(result.cell_table), len(result.group_table)) == (0, 0)
         assert len(atlas.scores(["G0"])) == 0
+
+
+@pytest.mark.parametrize("strange", ["shards/train-0000/data.bin", "notes.txt", "revision", "zarr.json"])
+def test_a_directory_of_something_else_is_left_as_it_is(tmp_path: Path, strange: str) -> None:
+    folder = tmp_path / "mine"
+    (folder / strange).parent.mkdir(parents=True)
+    (folder / strange).write_text("precious")
+    before = tree(folder)
+    with pytest.raises(
+        InvalidArgument, match=r"directory of something else \(it has \S+\); name one that is new"
+    ):
+        build_atlas(folder, [file_of(tmp_path, study("A"))])
+    assert tree(folder) == before
+    assert [path.name for path in folder.iterdir()] == [strange.split("/")[0]]
+
+
+def test_an_atlas_may_take_an_empty_directory(tmp_path: Path) -> None:
+    (tmp_path / "atlas").mkdir()
+    assert build_atlas(tmp_path / "atlas", [file_of(tmp_path, study("A"))]).added == ["A"]
+
+
+def test_a_column_without_values_has_no_kind(tmp_path: Path) -> None:
+    nothing = [None, None, None]
+    studies = [
+        study("A", 3, stage=np.full(3, np.nan), note=nothing),
+        study("B", 3, stage=["I", "II", None], note=[1.0, 2.0, np.nan]),
+        study("C", 3, stage=np.full(3, np.nan), note=nothing),
+    ]
+    path = build(tmp_path, studies[:2])
+    build_atlas(path, [file_of(tmp_path, studies[2])])
+    with Atlas.open(path) as atlas:
+        fields = {field.field: (field.kind, field.n_cells) for field in atlas.fields()}
+        assert (fields["stage"], fields["note"]) == (("category", 2), ("number", 2))
+        groups = atlas.search(["G1"], group_by="stage", min_cells=1).group_table
+        counts = dict(zip(groups["stage"].to_list(), groups["n_cells"].to_list(), strict=True))
+        assert counts == {"I": 1, "II": 1, None: 7}
+        assert atlas.search(["G1"], where="stage=I").n_cells == 1
+        assert atlas.search(["G1"], where={"note": ge(2)}).n_cells == 1
+        cells = {(row["study"], row["stage"], row["note"]) for row in atlas.search(["G1"]).cell_table.rows()}
+        assert {("A", None, None), ("B", "II", 2.0), ("C", None, None)} <= cells
+    assert verify_atlas(path)

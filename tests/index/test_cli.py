@@ -54,13 +54,13 @@ def test_every_option_reaches_the_build(tmp_path: Path) -> None:
     made.write_h5ad(tmp_path / "a.h5ad")
     done = run(
         "build", "--layer", "ig", "--study-field", "dataset", "--sample-field", "donor",
-        "--gene-field", "symbol", "--drop-field", "score", "--drop-field", "age", "--value-dtype", "float32",
-        tmp_path / "atlas", tmp_path / "a.h5ad",
+        "--gene-field", "symbol", "--drop-field", "score", "--drop-field", "age", "--drop-field", "sample",
+        "--value-dtype", "float32", tmp_path / "atlas", tmp_path / "a.h5ad",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     with Atlas.open(tmp_path / "atlas") as atlas:
         assert [s.study for s in atlas.studies()] == ["D"]
-        assert [field.field for field in atlas.fields()] == ["study", "sample", "donor"]
+        assert [field.field for field in atlas.fields()] == ["study", "donor", "sample"]
         assert (atlas.scores(["S3"]).values == MADE.values[:, 3]).all()
         assert atlas.search(["S3"], group_by="sample").group_table["sample"].to_list() == ["7"]
 

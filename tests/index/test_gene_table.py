@@ -128,3 +128,12 @@ def test_a_table_that_cannot_be_used_says_why(tmp_path: Path, text: str, says: s
     assert says in str(caught.value)
     with pytest.raises(UnreadableGeneTable):
         read_gene_table(tmp_path / "none.tsv")
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz"])
+def test_a_compressed_table_that_is_cut_off_is_told(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"mouse.csv.{kind}"
+    pd.DataFrame({"symbol": [f"G{i}" for i in range(500)]}).to_csv(path, index=False)
+    path.write_bytes(path.read_bytes()[:-12])
+    with pytest.raises(UnreadableGeneTable, match="cannot be read"):
+        read_gene_table(path)

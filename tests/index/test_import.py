@@ -218,3 +218,25 @@ def test_an_npz_that_sc_signature_saved_is_built_as_it_is(tmp_path: Path) -> Non
         sums = atlas.scores(genes, aggregate="sum", cell_ids=True).to_frame().set_index("cell_id")["score"]
     np.testing.assert_allclose(sums[[str(i) for i in range(88)]], 1000, rtol=1e-5)
     assert sums[["88", "89"]].tolist() == [0, 0]
+
+
+def test_a_sample_that_is_named_as_the_folder_does_not_tell_the_cell_type(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("B", "T"):
+        cells = made_cells(["A"] * 6, sample=[name] * 6, donor=["d1", "d2"] * 3)
+        write_folder(tmp_path / "in" / name, made_values(rng, 6, 4), cells)
+    write_genes(tmp_path / "in", [f"G{i}" for i in range(4)])
+    imported(tmp_path / "atlas", tmp_path / "in")
+    with Atlas.open(tmp_path / "atlas") as atlas:
+        groups = atlas.search(["G0"], group_by="cell_type", min_cells=1).group_table
+        assert sorted(groups["cell_type"].to_list()) == ["B", "T"]
+
+
+def test_whole_numbers_that_float64_cannot_hold_stand_beside_others(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, values in (("B", [2**53 + 1] * 3), ("T", [0.5] * 3)):
+        write_folder(tmp_path / "in" / name, made_values(rng, 3, 4), made_cells(["A"] * 3, size=values))
+    write_genes(tmp_path / "in", [f"G{i}" for i in range(4)])
+    imported(tmp_path / "atlas", tmp_path / "in")
+    with Atlas.open(tmp_path / "atlas") as atlas:
+        assert set(atlas.search(["G0"]).cells["size"]) == {0.5, 2.0**53}

@@ -147,7 +147,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], type[InsigniaError], str]] = {
     "NaN": (with_value(np.nan), NotFiniteValue, "attributions: study 'B', cell '2'"),
     "infinity": (with_value(np.inf), NotFiniteValue, "attributions: study 'B', cell '2'"),
     "an id twice": (ids("a", "a", "b", "c"), DuplicateCellId, "stand twice in study 'A': f/a"),
-    "an empty id": (ids("", "a", "b", "c"), InsigniaError, "a cell id is empty"),
+    "an empty id": (ids("", "a", "b", "c"), InsigniaError, "the id '' of a cell of study"),
     "a reserved column": (cells_of("AABB", score=[1, 2, 3, 4]), ReservedField, "--drop-field score"),
 }
 

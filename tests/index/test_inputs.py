@@ -217,3 +217,36 @@ def test_a_matrix_by_gene_is_refused_before_anything_is_read(tmp_path: Path) -> 
     write_h5ad(tmp_path / "a.h5ad", MADE, matrix=csc_matrix(MADE.values))
     with pytest.raises(UnsupportedMatrix):
         build_atlas(tmp_path / "atlas", [InputFile(tmp_path / "a.h5ad")])
+
+
+def npz_with(folder: Path, cells: Path, **options: Any) -> Path:
+    save_npz(folder / "a.npz", csr_matrix(MADE.values))
+    (folder / "genes.txt").write_text("".join(f"{gene}\n" for gene in MADE.genes), "utf-8-sig")
+    file = InputFile(folder / "a.npz", metadata=cells, genes=folder / "genes.txt", **options)
+    build_atlas(folder / "atlas", [file])
+    return folder / "atlas"
+
+
+def test_studies_and_samples_of_a_table_are_text(tmp_path: Path) -> None:
+    donors = [str(i % 2 + 1) if i else "" for i in range(37)]  # numbers, and one missing
+    table = pd.DataFrame({"cell": MADE.obs.index, "study": "007", "donor": donors})
+    table.to_csv(tmp_path / "cells.csv", index=False)
+    with Atlas.open(npz_with(tmp_path, tmp_path / "cells.csv", sample_field="donor")) as atlas:
+        assert [s.study for s in atlas.studies()] == ["007"]
+        samples = atlas.search(["G1"], group_by="sample", min_cells=1).group_table["sample"].to_list()
+        assert sorted(samples, key=str) == ["1", "2", None]
+
+
+def test_a_parquet_table_that_was_filtered_has_its_ids_in_the_first_column(tmp_path: Path) -> None:
+    table = MADE.obs.rename_axis("cell").reset_index()
+    twice = pd.concat([table.assign(keep=0), table.assign(keep=1)], ignore_index=True)
+    twice.query("keep == 1").iloc[::-1].to_parquet(tmp_path / "cells.parquet")
+    with Atlas.open(npz_with(tmp_path, tmp_path / "cells.parquet", study="A")) as atlas:
+        assert len(atlas.cells([("A", name) for name in MADE.obs.index])) == 37
+
+
+def test_names_of_genes_are_stripped_as_those_of_signatures_are(tmp_path: Path) -> None:
+    spaced = [f" {gene} " for gene in MADE.genes]
+    write_h5ad(tmp_path / "a.h5ad", MADE.with_(genes=spaced))
+    build_atlas(tmp_path / "atlas", [InputFile(tmp_path / "a.h5ad")], value_dtype="float32")
+    np.testing.assert_array_equal(scores(tmp_path / "atlas"), MADE.values)

@@ -17,7 +17,7 @@ from insignia_index import Atlas, CancelToken, HitRule, Signature
 from insignia_index.kernels.columns import SPAN_CELLS
 from insignia_index.search import screening
 from insignia_index.search.screening import Screening
-from insignia_model.errors import InvalidSignature, NoGeneResolved, RequestError
+from insignia_model.errors import InvalidArgument, InvalidSignature, NoGeneResolved, RequestError
 from insignia_model.screen import ScreenRequest, ScreenStream, SkippedSignature, signatures_of
 
 from . import strategies
@@ -232,11 +232,13 @@ def test_names_may_repeat(tmp_path: Path) -> None:
     assert rows[0] == rows[2] != rows[1]
 
 
-def test_a_field_named_signature_does_not_hide_the_name(tmp_path: Path) -> None:
+def test_a_field_named_signature_is_refused(tmp_path: Path) -> None:
     made = study("A", signature=["field"] * 40)
-    with Atlas.open(build(tmp_path, [made])) as atlas:
-        frame = atlas.screen({"name": ["G1"]}, group_by=("signature",)).to_frame()
-    assert frame["signature"].tolist() == ["name"]
+    with (
+        Atlas.open(build(tmp_path, [made])) as atlas,
+        pytest.raises(InvalidArgument, match="column 'signature' of its own"),
+    ):
+        atlas.screen({"name": ["G1"]}, group_by=("signature",))
 
 
 def test_a_processor_without_vector_instructions_gives_the_same_rows(tmp_path: Path) -> None:

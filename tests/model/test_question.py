@@ -17,8 +17,10 @@ from insignia_model import (
     Condition,
     Contrast,
     HitRule,
+    ScreenRequest,
     SearchRequest,
     Signature,
+    SimilarRequest,
     ge,
     gt,
     is_missing,
@@ -270,3 +272,15 @@ def test_a_request_takes_one_contrast_or_several() -> None:
     assert SearchRequest.of(["G"], contrasts=[one, "a=c:d"]).contrasts == (one, other)
     assert SearchRequest.of(["G"]).has_tests is False
     assert SearchRequest.of(["G"], compare=True).has_tests is True
+
+
+def test_no_field_of_groups_is_named_as_a_column_of_the_result() -> None:
+    for field, options in (("n_cells", {}), ("null_p", {}), ("p", {"compare": True})):
+        with pytest.raises(InvalidArgument, match=f"column '{field}' of its own"):
+            SearchRequest.of(["A"], group_by=["study", field], **options)
+    assert SearchRequest.of(["A"], group_by="p").group_by == ("p",)
+    for field in ("signature", "mean"):
+        with pytest.raises(InvalidArgument, match=f"column '{field}' of its own"):
+            ScreenRequest.of(group_by=field)
+    with pytest.raises(InvalidArgument, match="column 'sd' of its own"):
+        SimilarRequest.of("A:c0", group_by="sd")

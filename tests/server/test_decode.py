@@ -125,6 +125,8 @@ MALFORMED = {
     "coverage above 1": request(min_coverage=1.5),
     "coverage not a number": request(min_coverage=math.nan),
     "a group field twice": request(group_by=["a", "a"]),
+    "a group field that is named as a column of the result": request(group_by=["a", "n_hits"]),
+    "a group field that is named as a column of tests": request(group_by=["p"], compare=True),
 }
 
 

@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix
 
 from insignia_index.build.errors import (
     CorruptMatrix,
+    InvalidText,
     MissingField,
     ShapeMismatch,
     UnreadableInput,
@@ -36,12 +37,22 @@ class AnnDataSource:
         for name in ("obs", "var"):
             if name not in group:
                 raise UnreadableInput(file.path, f"it is not AnnData: it has no {name!r}")
+        if file.metadata is not None or file.genes is not None:
+            option = "--metadata" if file.metadata is not None else "--genes-file"
+            raise UnreadableInput(
+                file.path, f"{option} is for .npz, and this file has obs and var: leave it out"
+            )
         key = _matrix_key(file, group)
         try:
             self.obs: pd.DataFrame = read_elem(group["obs"])
             var: pd.DataFrame = read_elem(group["raw/var" if key == _RAW else "var"])
-        except _READ_ERRORS as error:
+        except Exception as error:  # of many libraries, some without a common base
             raise UnreadableInput(file.path, f"obs or var cannot be read ({error})") from error
+        if not isinstance(self.obs, pd.DataFrame) or not isinstance(var, pd.DataFrame):
+            raise UnreadableInput(
+                file.path,
+                "it is of an anndata before 0.7; read_h5ad(FILE).write_h5ad(FILE) brings it up to date",
+            )
         if file.gene_field is not None and file.gene_field not in var:
             raise MissingField(
                 file.path,
@@ -49,7 +60,13 @@ class AnnDataSource:
                 f"is not in var; it has {', '.join(map(str, var.columns)) or 'none'}",
             )
         names = var.index if file.gene_field is None else var[file.gene_field]
-        self.genes = [str(name) for name in names]
+        if names.isna().any():
+            where = "var_names" if file.gene_field is None else f"column {file.gene_field!r} of var"
+            number = int(np.argmax(names.isna())) + 1
+            raise InvalidText(
+                file.path, f"gene {number:,} in {where}", "has no name; give it one, or leave it out"
+            )
+        self.genes = [str(name).strip() for name in names]  # as the names of signatures are
         self._matrix = _open_matrix(file, group, key)
         self.recipe = _recipe(group)
         shape = self._matrix.shape
@@ -146,7 +163,7 @@ def _recipe(group: Any) -> dict[str, Any]:
     try:
         found = read_elem(group["uns/attribution"])
         recipe: dict[str, Any] = json.loads(json.dumps(found, default=_plain))
-    except (*_READ_ERRORS, AttributeError):
+    except Exception:  # of many libraries; what cannot be read is not told
         return {}
     return recipe if isinstance(recipe, dict) else {}
 

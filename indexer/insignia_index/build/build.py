@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from insignia_index.build.errors import DuplicateGene, FieldConflict, InvalidText, StudyExists
+from insignia_index.build.errors import (
+    DuplicateGene,
+    FieldConflict,
+    InvalidText,
+    StudyExists,
+    StudyTwice,
+    UnreadableInput,
+)
 from insignia_index.build.gene_table import set_gene_table
 from insignia_index.build.inputs import InputFile, open_source
 from insignia_index.build.obs import cell_ids, field_columns, study_of_cells
@@ -163,6 +170,8 @@ class AtlasBuild:
         self._fields: dict[str, dict[str, str]] = {}  # field: study: kind
         for study, known in writer.studies.items():
             for name, record in known.fields.items():
+                if record.n_missing == known.n_cells:  # no value, no kind
+                    continue
                 self._fields.setdefault(name, {})[study] = record.kind
         self._staged: set[str] = set()
 
@@ -177,7 +186,7 @@ class AtlasBuild:
             gene_of_column = self.map_genes(file.path, source.genes)
             rows_of = _rows_of(study_of, len(studies))
             fields = [field_columns(file, source.obs.iloc[rows_of[i]], studies[i]) for i in wanted]
-            kinds = [{name: column.kind for name, column in columns.items()} for columns in fields]
+            kinds = [{n: c.kind for n, c in columns.items() if c.has_values} for columns in fields]
             self.check_kinds(file.path, {studies[i]: of for i, of in zip(wanted, kinds, strict=True)})
             spill = self._writer.staging / "rows"
             spill.mkdir(parents=True, exist_ok=True)
@@ -185,7 +194,7 @@ class AtlasBuild:
             buffer = self.buffer()
             self._progress.start(file.path.name, sum(len(rows_of[i]) for i in wanted))
             for i, columns in zip(wanted, fields, strict=True):
-                ids = cell_ids(file.path, studies[i], source.obs.index[rows_of[i]])
+                ids = cell_ids(file.metadata or file.path, studies[i], source.obs.index[rows_of[i]])
                 study_rows = StudyRows(file.path, studies[i], ids, gene_of_column, rows.chunks(i))
                 self.stage(file.path.name, digest, study_rows, columns, buffer, lambda: source.recipe)
             if file.attribution is not None:
@@ -221,7 +230,7 @@ class AtlasBuild:
     def is_wanted(self, path: Path, study: str, digest: str) -> bool:
         """Whether a study is to be staged; `StudyExists` if it is there and may not be replaced."""
         if study in self._staged:
-            raise StudyExists(path, study)
+            raise StudyTwice(path, study)
         known = self._writer.studies.get(study)
         if known is None:
             return True
@@ -234,10 +243,13 @@ class AtlasBuild:
 
     def map_genes(self, path: Path, genes: list[str]) -> npt.NDArray[np.int64]:
         """Vocabulary id of every column; unknown genes are appended to the vocabulary."""
+        if not genes:
+            raise UnreadableInput(path, "it has no genes")
+        for number, gene in enumerate(genes, start=1):
+            if "\0" in gene or not gene:
+                raise InvalidText(path, f"the name of gene {number:,} ({gene!r})")
         if twice := repeated(genes):
             raise DuplicateGene(path, twice)
-        if any("\0" in gene or not gene for gene in genes):
-            raise InvalidText(path, "a gene name")
         for gene in genes:
             if self._gene_ids.setdefault(gene, len(self._gene_ids)) == len(self._writer.genes):
                 self._writer.genes.append(gene)

@@ -13,6 +13,7 @@
     ├── DuplicateGene
     ├── DuplicateCellId
     ├── StudyExists
+    ├── StudyTwice           in two files of one build
     ├── MissingField
     ├── ReservedField
     ├── FieldConflict        a number here, a category there
@@ -43,7 +44,8 @@ class UnreadableLayer(InputError):
     def __init__(self, path: Path, layer: str, layers: list[str]) -> None:
         known = f"layers: {', '.join(layers)}" if layers else "the file has no layers"
         super().__init__(
-            f"{path}: there is no readable matrix {layer!r}; {known}; leave out --layer to use X",
+            f"{path}: there is no readable matrix {layer!r}; {known}; "
+            + ("leave out --layer to use X" if layer != "X" else "name another one with --layer"),
             path=str(path),
             layer=layer,
         )
@@ -55,7 +57,7 @@ class UnsupportedMatrix(InputError):
     def __init__(self, path: Path, found: str) -> None:
         super().__init__(
             f"{path}: the matrix is stored as {found}; what can be read cell by cell is CSR "
-            "(adata.X = adata.X.tocsr()) or dense, of real numbers",
+            "(convert it with .tocsr()) or dense, of real numbers",
             path=str(path),
         )
 
@@ -117,7 +119,8 @@ class DuplicateCellId(InputError):
     def __init__(self, path: Path, study: str, cell_ids: list[str]) -> None:
         super().__init__(
             f"{path}: cell ids that stand twice in study {study!r}: {', '.join(cell_ids[:5])}"
-            f"{' ...' if len(cell_ids) > 5 else ''}; make them unique (adata.obs_names_make_unique())",
+            f"{' ...' if len(cell_ids) > 5 else ''}; make them unique"
+            + (" (adata.obs_names_make_unique())" if path.suffix in (".h5ad", ".zarr") else ""),
             path=str(path),
             study=study,
         )
@@ -135,6 +138,18 @@ class StudyExists(InputError):
         )
 
 
+class StudyTwice(InputError):
+    """A study that two of the files of one build have."""
+
+    def __init__(self, path: Path, study: str) -> None:
+        super().__init__(
+            f"{path}: another one of the files has study {study!r} too, and a study is built from one file; "
+            "join them, or build them one by one with another name (insignia build --study)",
+            path=str(path),
+            study=study,
+        )
+
+
 class MissingField(InputError):
     """A metadata column that was asked for is not there, or not for every cell."""
 
@@ -145,9 +160,9 @@ class MissingField(InputError):
 class ReservedField(InputError):
     """A metadata column whose name means something else here."""
 
-    def __init__(self, path: Path, field: str) -> None:
+    def __init__(self, path: Path, field: str, why: str = "Insignia uses the name itself") -> None:
         super().__init__(
-            f"{path}: a metadata column is named {field!r}, which Insignia uses itself; "
+            f"{path}: there is a metadata column {field!r}, but {why}; "
             f"rename it, or leave it out with --drop-field {field}",
             path=str(path),
             field=field,
@@ -169,7 +184,9 @@ class FieldConflict(InputError):
 class InvalidText(InputError):
     """Text that cannot be stored."""
 
-    def __init__(self, path: Path, where: str, problem: str = "is empty or contains a NUL character") -> None:
+    def __init__(
+        self, path: Path, where: str, problem: str = "is empty or contains a NUL character; rename it"
+    ) -> None:
         super().__init__(f"{path}: {where} {problem}", path=str(path))
 
 

@@ -34,7 +34,11 @@ class NpzSource:
         if file.metadata is None or file.genes is None:
             raise UnreadableInput(file.path, "an .npz needs --metadata TABLE and --genes-file LIST beside it")
         self.genes = read_genes(file.genes)
-        self.obs = read_table(file.metadata)
+        if file.layer is not None or file.gene_field is not None:
+            option = "--layer" if file.layer is not None else "--gene-field"
+            raise UnreadableInput(file.path, f"an .npz has one matrix and no var: leave out {option}")
+        # names, whatever they look like: 007 is not 7
+        self.obs = read_table(file.metadata, (file.study_field or "study", file.sample_field or "sample"))
         self._matrix = _read_csr(file.path)
         n_cells, n_genes = self._matrix.shape
         if len(self.genes) != n_genes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from insignia_index.build.inputs import InputFile
 from insignia_model.table import Column
 
 #: Column names of results; a field of such a name would hide them.
-RESERVED = ("study", "cell_id", "score")
+RESERVED = ("study", "cell_id", "score", "score_up", "score_down")
 #: Names of studies and fields are parts of catalog keys.
 _NAME_BYTES = 300
 
@@ -37,8 +38,10 @@ def study_of_cells(file: InputFile, obs: pd.DataFrame) -> tuple[npt.NDArray[np.i
     if name not in obs:
         raise MissingField(file.path, name, f"is not there; it has {', '.join(map(str, obs)) or 'none'}")
     codes, names = pd.factorize(obs[name])
-    if len(names) == 0:
+    if len(obs) == 0:
         raise EmptyStudy(file.path, file.path.name)
+    if len(names) == 0:
+        raise MissingField(file.path, name, "has no value for any cell; every cell needs a study")
     if (codes < 0).any():
         first = obs.index[int(np.argmax(codes < 0))]
         raise MissingField(file.path, name, f"has no value for cell {first!r}; every cell needs a study")
@@ -46,11 +49,17 @@ def study_of_cells(file: InputFile, obs: pd.DataFrame) -> tuple[npt.NDArray[np.i
 
 
 def cell_ids(path: Path, study: str, index: pd.Index[Any]) -> list[str]:
-    """Cell ids of a study's rows; raises `DuplicateCellId`."""
+    """Cell ids of a study's rows; raises `DuplicateCellId`, `InvalidText`.
+
+    ``path``: of the file that the ids are in.
+    """
+    if index.hasnans:
+        place = int(np.argmax(index.isna()))
+        raise InvalidText(path, f"the id of cell {place + 1:,} of study {study!r}", "is missing; give it one")
     repeated = index[index.duplicated()]
     if len(repeated):
         raise DuplicateCellId(path, study, [str(i) for i in repeated.unique()])
-    return [_text(path, str(i), "a cell id") for i in index]
+    return [_text(path, str(i), f"the id {str(i)!r} of a cell of study {study!r}") for i in index]
 
 
 def field_columns(file: InputFile, obs: pd.DataFrame, study: str) -> dict[str, Column]:
@@ -58,6 +67,7 @@ def field_columns(file: InputFile, obs: pd.DataFrame, study: str) -> dict[str, C
     sample = file.sample_field or "sample"
     if file.sample_field is not None and sample not in obs:
         raise MissingField(file.path, sample, f"is not there; it has {', '.join(map(str, obs)) or 'none'}")
+    check_sample(file, obs.columns)
     columns: dict[str, Column] = {}
     for column in obs.columns:
         name = str(column)
@@ -68,6 +78,13 @@ def field_columns(file: InputFile, obs: pd.DataFrame, study: str) -> dict[str, C
         columns[_name(file.path, name, "a column name")] = field_column(file.path, name, obs[column])
     columns["sample"] = _samples(file, obs, study, columns.get(sample))
     return columns
+
+
+def check_sample(file: InputFile, columns: Collection[str]) -> None:
+    """Raise `ReservedField` if a column ``sample`` would be lost to the field that is to be the sample."""
+    field = file.sample_field or "sample"
+    if field != "sample" and "sample" in columns and "sample" not in file.drop_fields:
+        raise ReservedField(file.path, "sample", f"--sample-field {field} takes its place")
 
 
 def _samples(file: InputFile, obs: pd.DataFrame, study: str, column: Column | None) -> Column:
@@ -114,10 +131,12 @@ def field_column(path: Path, field: str, values: pd.Series[Any]) -> Column:
 def _text(path: Path, text: str, where: str) -> str:
     if "\0" in text or not text:
         raise InvalidText(path, where)
+    if not text.isascii() and "\ud800" <= max(text) <= "\udfff":
+        raise InvalidText(path, where, "is not Unicode text")
     return text
 
 
 def _name(path: Path, text: str, where: str) -> str:
-    if len(text.encode()) > _NAME_BYTES:
-        raise InvalidText(path, where, f"is longer than {_NAME_BYTES} bytes")
-    return _text(path, text, where)
+    if len(_text(path, text, where).encode()) > _NAME_BYTES:
+        raise InvalidText(path, where, f"is longer than {_NAME_BYTES} bytes; shorten it")
+    return text

@@ -72,6 +72,8 @@ class AtlasWriter:
         found = (path / "meta.lmdb").exists()
         if create_dtype is None and not found:
             raise AtlasNotFound(path)
+        if not found:
+            _check_is_free(path)
         made = not path.exists()
         with full_disk(path), writer_lock(path):
             published = found
@@ -226,6 +228,24 @@ def _opened(path: Path) -> Iterator[Store]:
         yield store
     finally:
         store.close()
+
+
+def _check_is_free(path: Path) -> None:
+    """Raise `InvalidArgument` if a directory has anything that no first build of an atlas leaves behind.
+
+    What is in an atlas and is not of it is removed.
+    """
+    ours = {LOCK, "meta.lmdb-lock", SHARDS}
+    shards = path / SHARDS
+    strange = [*path.iterdir()] if path.exists() else []
+    strange = [file for file in strange if file.name not in ours]
+    strange += [*shards.iterdir()] if shards.is_dir() else [shards] if shards.exists() else []
+    if strange:
+        first = min(strange).relative_to(path)
+        raise InvalidArgument(
+            "atlas",
+            f"{path} is a directory of something else (it has {first}); name one that is new or empty",
+        )
 
 
 def _remove_empty(path: Path, made: bool) -> None:

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import pandas as pd
 
 from insignia_index.build.errors import UnreadableGeneTable
+from insignia_index.build.tables import DAMAGED
 from insignia_index.genes.table import GeneNames, GeneTable
 
 #: What a column may be called, in any case, with blanks or underscores.
@@ -62,7 +63,7 @@ def _read(path: Path) -> pd.DataFrame:
         separator = "," if ".csv" in path.suffixes else "\t"
         # NA is a name like any other
         return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
-    except (OSError, ValueError, ImportError) as error:
+    except (*DAMAGED, ValueError, ImportError) as error:
         raise UnreadableGeneTable(path, f"it cannot be read ({error})") from error
 
 

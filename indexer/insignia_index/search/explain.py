@@ -36,8 +36,14 @@ from insignia_index.search.sentences import Told, sentences
 from insignia_index.snapshot import Snapshot
 from insignia_model.errors import LimitExceeded
 from insignia_model.explanation import Explanation
-from insignia_model.request import SearchRequest
+from insignia_model.request import SearchRequest, check_group_by
 from insignia_model.table import Column, Table
+
+#: Columns of groups, and of genes by group, besides those of a search.
+EXPLANATION_COLUMNS = (
+    "rank", "mean_up", "mean_down", "top_gene", "top_share", "n_effective_genes", "gene", "weight",
+    "contribution", "share", "above_rest",
+)  # fmt: skip
 
 
 def explain(
@@ -52,6 +58,7 @@ def explain(
     ``max_rows``: more rows of (cell, gene), or of (group, gene), are refused with `LimitExceeded`.
     """
     started = time.perf_counter()
+    check_group_by(request.group_by, EXPLANATION_COLUMNS)
     snapshot, value_bits = session.snapshot, session.value_bits
     query = plan_query(snapshot, request.signature, request.aggregate, request.strict)
     grouping = session.grouping(request, query)

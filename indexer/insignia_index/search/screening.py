@@ -349,9 +349,8 @@ class _Rows:
         if skipped.any():
             keys, columns = _without(keys, skipped), _without(columns, skipped)
         names = Column.text(self._names).take(row_of)
-        # again behind the keys: a group_by field of that name must not take its place
-        own = {"signature": names} | columns | {"reason": Column.text(self._reasons).take(row_of)}
-        return Table({"signature": names} | keys | own)
+        reasons = Column.text(self._reasons).take(row_of)
+        return Table({"signature": names} | keys | columns | {"reason": reasons})
 
 
 def _keys(column: Column, groups: npt.NDArray[np.int64]) -> Column:

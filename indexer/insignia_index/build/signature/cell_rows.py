@@ -85,6 +85,8 @@ def write_cell_rows(
 def _array(values: pd.Series[Any], kind: pa.DataType) -> pa.Array:
     if values.isna().all():
         return pa.nulls(len(values), kind)
+    if kind == pa.float64():  # whole numbers too, to the nearest that it holds
+        values = values.astype(np.float64)
     return pa.array(values.to_numpy(), kind, from_pandas=True)
 
 

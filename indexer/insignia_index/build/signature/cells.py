@@ -13,7 +13,7 @@ from pandas.api import types
 
 from insignia_index.build.errors import MissingField, ReservedField
 from insignia_index.build.inputs import InputFile
-from insignia_index.build.obs import RESERVED, study_of_cells
+from insignia_index.build.obs import RESERVED, check_sample, study_of_cells
 from insignia_index.build.signature.folders import Folder
 from insignia_index.build.tables import read_table
 from insignia_index.format.files import bytes_digest
@@ -58,14 +58,15 @@ class Cells:
 
     def field_kinds(self, study: int) -> dict[str, str]:
         """Kinds that the fields of a study will have in the atlas; raises `ReservedField`."""
-        of_column = {"text": "category", "missing": "number"}
+        of_column = {"text": "category"}
         left_out = {*self.options.drop_fields, self.options.study_field or "study"}
         if reserved := [name for name in self.columns_of(study) if name in RESERVED and name not in left_out]:
             raise ReservedField(self.options.path, reserved[0])
+        check_sample(self.options, self.columns_of(study))
         kinds = {
             name: of_column.get(self.kinds[name], self.kinds[name])
             for name in self.columns_of(study)
-            if name not in left_out
+            if name not in left_out and self.kinds[name] != "missing"
         }
         return kinds | {"sample": "category"} | ({self.folder_field: "category"} if self.adds_folder else {})
 
@@ -99,7 +100,8 @@ def scan_cells(folders: Sequence[Folder], options: InputFile) -> Cells:
     cells.studies = list(known)
     if options.sample_field is not None and options.sample_field not in cells.kinds:
         raise MissingField(folders[0].metadata, options.sample_field, "is in no folder's metadata")
-    _name_folders(cells, (telling or set()) - set(options.drop_fields))
+    # what becomes the study or the sample is not told of as a type
+    _name_folders(cells, (telling or set()) - {*options.drop_fields, *cells.text, "sample"})
     return cells
 
 
