@@ -50,8 +50,8 @@ class Client:
     ...     result.groups
 
     One client serves any number of threads. ``timeout_s`` bounds a call (every method takes its own);
-    the streams `scores` and `iter_scores` have a bound only if the call gives one, because their length
-    depends on the atlas and on the reader. ``retries``: how often a call that found no server, or no
+    the streams `scores`, `iter_scores` and `screen` have a bound only if the call gives one, because their
+    length depends on the atlas and on the reader. ``retries``: how often a call that found no server, or no
     room on it, is sent again, 0.1 s and more apart. ``credentials``: `grpc.ssl_channel_credentials()`
     and the like; without them the connection is not encrypted.
     """

@@ -12,7 +12,7 @@ KINDS = {
     "percentile": "cut-off is this percentile (0-100) of the scores of all cells that pass the filter",
     "quantile": "the same on the scale 0-1",
     "value": "cut-off is this score",
-    "zscore": "cut-off is mean + value * standard deviation of those scores",
+    "zscore": "cut-off is mean + value * standard deviation (of the population) of those scores",
     "top": "the value best cells, ties to the smaller (study, cell row); cut-off is the last one's score",
 }
 

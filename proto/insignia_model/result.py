@@ -39,7 +39,8 @@ def cell_columns(cells: Table) -> tuple[str, ...]:
 class SearchResult:
     """Best cells, and hit statistics of every group over **all** cells that pass the filter.
 
-    ``cutoff``: the score that a hit exceeds (``None`` if no cell passes the filter).
+    ``cutoff``: the score that a hit exceeds (of ``top:N``: that the last hit has; ``None`` if no cell passes
+    the filter).
     ``exact``: the best cells are those of all exact scores. If not, ``n_candidates`` cells were scored
     exactly, of which ``expected_recall`` is the share (0-1) of the true best cells that is expected among
     them; groups, samples, ``n_hits`` and ``cutoff`` are then there only if asked for (else empty, ``None``).

@@ -32,7 +32,8 @@ class ScreenRequest:
 
     ``hits``: None asks for mean scores alone, which an atlas with a pseudobulk answers much faster.
     ``n_leading``: so many genes that add most to a group's mean score are named in its row. ``null``: as in
-    `SearchRequest`, as are the other fields; its FDR, over all rows, is `with_fdr`'s.
+    `SearchRequest`, as are the other fields, but that its p is not refined by sampling; its FDR, over all
+    rows, is `with_fdr`'s.
     """
 
     where: tuple[Condition, ...] = ()

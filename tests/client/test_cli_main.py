@@ -122,3 +122,12 @@ def test_a_reader_that_leaves_early_is_no_error(server: Any) -> None:
     )
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["search", "similar", "explain", "scores", "screen", "genes"])
+def test_examples_in_the_help_keep_their_lines(name: str, capsys: Any) -> None:
+    assert main.main([name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "\b" not in shown
+    assert r"\b" not in shown
+    assert f"\n    insignia {name} " in shown

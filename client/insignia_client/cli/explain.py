@@ -67,7 +67,7 @@ NAMED_GENES = 4
     "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the groups' genes: .png or .svg."
 )
 def explain(**given: Any) -> None:
-    r"""Say what each gene adds to the mean score of every group and to the score of the best cells.
+    """Say what each gene adds to the mean score of every group and to the score of the best cells.
 
     \b
       insignia explain --atlas my.atlas --signature hallmark.gmt --name HALLMARK_HYPOXIA --group-by cell_type

@@ -24,7 +24,7 @@ MOST_NAMES = 10
 @options.strict
 @options.output
 def genes(names: tuple[str, ...], **given: Any) -> None:
-    r"""Show which symbol of the atlas each gene name means, and how.
+    """Show which symbol of the atlas each gene name means, and how.
 
     A name may be a symbol in any case, a previous symbol, an alias or an Ensembl id. One that may mean
     several genes is shown with them and is not used; one that no gene has, with symbols of similar spelling.

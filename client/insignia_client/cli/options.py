@@ -86,8 +86,8 @@ def engine(command: C) -> C:
             "--groups/--no-groups",
             "groups",
             default=None,
-            help="Groups and hits, whatever engine finds the best cells; or none, and auto may take faiss. "
-            "Default: sparse has them, faiss has not, auto takes sparse.",
+            help="Groups and hits, whatever engine finds the best cells; or they are not needed, and auto "
+            "may take faiss, which then has none (sparse has them anyway). Default: auto takes sparse.",
         ),
         click.option(
             "--recall-target",
@@ -160,7 +160,10 @@ def output(command: C) -> C:
     """``--format`` and ``--out``."""
     for option in (
         click.option(
-            "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write here, not to stdout."
+            "--out",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Write here, not to stdout: .csv, .json, else text as on the terminal.",
         ),
         click.option(
             "--format",

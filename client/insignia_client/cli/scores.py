@@ -50,7 +50,7 @@ from insignia_model.errors import InvalidArgument
 )
 @click.option("--by-study", is_flag=True, help="Of --plot: a row per study.")
 def scores(**given: Any) -> None:
-    r"""Score every cell that passes the filter, in the order of the studies and their rows.
+    """Score every cell that passes the filter, in the order of the studies and their rows.
 
     \b
       insignia scores --server 127.0.0.1:50051 --genes INS,IAPP --out beta.csv
@@ -69,6 +69,7 @@ def scores(**given: Any) -> None:
     write = _writer(out)
     kept: list[ScoreChunk] = []
     with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
+        backend.info()  # a server that does not answer is told of in time: the stream has no bound
         chunks = backend.iter_scores(
             request.signature,
             where=request.where,

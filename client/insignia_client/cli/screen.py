@@ -55,7 +55,7 @@ from insignia_model.screen import ScreenStream, concatenated, with_fdr
     help="Draw signatures by groups (.png or .svg): z of the null, or else hit fraction, or else mean.",
 )
 def screen(**given: Any) -> None:
-    r"""Search every signature of LIBRARY (files of signatures): one row per signature and group.
+    """Search every signature of LIBRARY (files of signatures): one row per signature and group.
 
     A signature that cannot be searched has one row with the reason. What was interrupted goes on where it
     stopped when the same command runs again.

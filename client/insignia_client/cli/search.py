@@ -65,11 +65,11 @@ TELLING = ("cell_type", "celltype", "tissue", "disease", "condition", "treatment
 )
 @options.plot
 def search(**given: Any) -> None:
-    r"""Score every cell with a signature, and print the best cells and how many hits each group has.
+    """Score every cell with a signature, and print the best cells and how many hits each group has.
 
     \b
       insignia search --server 127.0.0.1:50051 --genes ISG15,IFI6,IFIT1 --group-by cell_type
-      insignia search --atlas my.atlas --signature hallmark.gmt --name HALLMARK_HYPOXIA \
+      insignia search --atlas my.atlas --signature hallmark.gmt --name HALLMARK_HYPOXIA \\
           --where tissue=lung --hits zscore:2 --plot hypoxia.png
     """
     request, shape = _request(given), chosen_format(given["shape"], given["out"])
@@ -142,7 +142,8 @@ def summary_text(result: SearchResult) -> str:
     if result.n_hits is None:
         found = f"best {len(result.cell_table):,} of {result.n_cells:,} cells"
     else:
-        cutoff = "no cell passes the filter" if result.cutoff is None else f"score > {result.cutoff:.4g}"
+        sign = "≥" if result.hits.startswith("top") else ">"
+        cutoff = "no cell passes the filter" if result.cutoff is None else f"score {sign} {result.cutoff:.4g}"
         found = f"{result.n_hits:,} of {result.n_cells:,} cells are hits ({result.hits}: {cutoff})"
     return (
         f"{result.signature}: {found}\n{genes_text(result.genes)}; {result.aggregate} score, "

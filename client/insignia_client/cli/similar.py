@@ -57,7 +57,7 @@ TABLES = ("groups", "cells", "samples")
 )
 @options.plot
 def similar(**given: Any) -> None:
-    r"""Score every cell by the inner product of its attributions with a profile; print as search does.
+    """Score every cell by the inner product of its attributions with a profile; print as search does.
 
     \b
       insignia similar --atlas my.atlas --cell pbmc3k:TGGTCAGACCGTTC-1 --exclude-study --group-by cell_type

@@ -42,6 +42,11 @@ class InputFile:
     drop_fields: tuple[str, ...] = ()
     attribution: Attribution | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("path", "metadata", "genes"):
+            if isinstance(given := getattr(self, name), str):
+                object.__setattr__(self, name, Path(given))
+
     def digest(self, value_dtype: str) -> str:
         """Digest of the content and of every option that changes what is built from it."""
         parts = [_digest(p) for p in (self.path, self.metadata, self.genes) if p is not None]

@@ -192,7 +192,8 @@ def summary(atlas: Path, report: BuildReport) -> str:
         if studies
     ]
     if not report.added and not report.replaced:
-        return f"{atlas}: nothing to do: {', '.join(done)} (revision {report.revision})"
+        nothing = "nothing to do: " if report.faiss is None else ""
+        return f"{atlas}: {nothing}{', '.join(done)} (revision {report.revision})"
     return (
         f"{atlas}: {', '.join(done)}; {report.n_cells:,} cells, {report.n_postings:,} postings "
         f"(revision {report.revision})"

@@ -18,7 +18,7 @@ LIST, BITMAP, FULL = 0, 1, 2
 #: Entry of the block directory, uint64, from bit 0: count - 1 (16 bits), kind (2), exponent + 128 (8),
 #: payload offset / 4 (38).
 #: A stored value is the attribution times 2**exponent: the largest of a container comes to lie just below
-#: float16's limit, so that all of its 11 bits of precision reach 2**-29 below it.
+#: float16's limit, so that all of its 11 bits of precision reach 2**-28 below it.
 KIND_SHIFT = np.uint64(16)
 EXPONENT_SHIFT = np.uint64(18)
 OFFSET_SHIFT = np.uint64(26)

@@ -4,7 +4,7 @@ A *row* is a cell's genes and values, in two parts. Its **head** is the HEAD val
 in **levels**: the LEVELS[0] largest, then the LEVELS[1] that follow, and so on; what a level lacks are zeros.
 Its **tail**: the other values. A level and a tail are each in gene order: genes, then values. Narrow rows
 hold uint16 genes and float16 values times 2**exponent, where the cell's exponent brings its largest to
-between 2**14 and 2**15; so a value of an atlas of float16 values is held exactly down to 2**-29 of the cell's
+between 2**14 and 2**15; so a value of an atlas of float16 values is held exactly down to 2**-28 of the cell's
 largest. Wide rows: uint32 and float32, exponent 0.
 
 Rows of several studies are reached by a *row table*, int64 (n_studies, ROW_COLUMNS): addresses of heads,

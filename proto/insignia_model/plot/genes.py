@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Columns of the table that are not fields of the groups.
-COLUMNS = ("gene", "weight", "contribution", "share")
+COLUMNS = ("gene", "weight", "contribution", "share", "above_rest")
 Floats = npt.NDArray[np.float64]
 
 

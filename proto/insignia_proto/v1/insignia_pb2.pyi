@@ -176,7 +176,7 @@ Global___Signature: typing_extensions.TypeAlias = Signature
 
 @typing.final
 class HitRule(google.protobuf.message.Message):
-    """Which cells are hits; a hit scores strictly above the cut-off. Default: percentile 95."""
+    """Which cells are hits; a hit scores strictly above the cut-off (of top: at or above). Default: percentile 95."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -192,7 +192,7 @@ class HitRule(google.protobuf.message.Message):
     value: builtins.float
     """This score."""
     zscore: builtins.float
-    """Mean + zscore * standard deviation of the scores of all cells that pass the filter."""
+    """Mean + zscore * standard deviation (of the population) of the scores of all cells that pass the filter."""
     top: builtins.int
     """The best so many cells; ties go to the smaller (study, row)."""
     def __init__(
@@ -334,7 +334,7 @@ class SearchRequest(google.protobuf.message.Message):
     """Share (above 0, at most 1) of the best k cells that an engine that is not exact is to find. Default 0.99."""
     groups: builtins.bool
     """Groups, samples, hits and cut-off from the exact scores of all cells, whatever engine finds the best. Absent:
-    where the engine has them anyway, and auto takes one that has. False: nobody wants them.
+    where the engine has them anyway, and auto takes one that has. False: nobody needs them, and auto may take one that leaves them out.
     """
     @property
     def signature(self) -> Global___Signature:
@@ -346,7 +346,7 @@ class SearchRequest(google.protobuf.message.Message):
 
     @property
     def group_by(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Fields; one group per tuple of their values. Default: no groups are returned."""
+        """Fields; one group per tuple of their values. Default: one group of all cells."""
 
     @property
     def hits(self) -> Global___HitRule:
@@ -480,7 +480,7 @@ class SimilarRequest(google.protobuf.message.Message):
 
     @property
     def group_by(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Fields; one group per tuple of their values. Default: no groups are returned."""
+        """Fields; one group per tuple of their values. Default: one group of all cells."""
 
     @property
     def hits(self) -> Global___HitRule:
