@@ -48,6 +48,7 @@ DEFAULT_RETRIES = 3
 # 100,000 cells with 20 metadata fields are 15 MB; gRPC's own default is 4 MiB
 DEFAULT_MESSAGE_BYTES = 256 * 2**20
 SIGNATURES_PER_MESSAGE = 64
+_FOREVER_S = 1e8  # gRPC counts nanoseconds
 MAX_RETRIES = 4  # gRPC makes 5 attempts at most
 
 
@@ -56,8 +57,33 @@ class Call(Generic[T]):
     """A method of the service, its request, and how one message of its answer is read."""
 
     method: str
-    request: Message | Iterator[Message]
+    request: Message | Sending[Any]
     decode: Callable[[Any], T]
+
+    @property
+    def own_error(self) -> Exception | None:
+        """What stopped the messages that were to be sent."""
+        return self.request.error if isinstance(self.request, Sending) else None
+
+
+class Sending(Generic[T]):
+    """Iterator of the messages of a stream that is sent; gRPC hides what it raises, and it is kept."""
+
+    def __init__(self, messages: Iterator[T]) -> None:
+        self._messages = messages
+        self.error: Exception | None = None
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        try:
+            return next(self._messages)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self.error = error
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +100,9 @@ class Wire:
             raise InvalidArgument("target", "is empty; write HOST:PORT")
         if not 0 <= self.retries <= MAX_RETRIES:
             raise InvalidArgument("retries", f"{self.retries} is not from 0 to {MAX_RETRIES}")
-        if self.max_message_bytes < 1:
-            raise InvalidArgument("max_message_bytes", f"{self.max_message_bytes} is below 1")
+        if not 1 <= self.max_message_bytes < 1 << 31:
+            problem = f"{self.max_message_bytes} is not from 1 to {(1 << 31) - 1}"
+            raise InvalidArgument("max_message_bytes", problem)
         self.timeout(None)
 
     @property
@@ -111,9 +138,14 @@ class Wire:
     def timeout(self, timeout_s: float | None) -> float | None:
         """Seconds that a call may take: its own, or else the client's."""
         seconds = self.timeout_s if timeout_s is None else timeout_s
+        return self.bound(seconds)
+
+    @staticmethod
+    def bound(seconds: float | None) -> float | None:
+        """Seconds that a call or a stream may take; None for more than gRPC can count."""
         if seconds is not None and not seconds > 0:
             raise InvalidArgument("timeout_s", f"{seconds} is not above 0")
-        return seconds
+        return None if seconds is None or seconds > _FOREVER_S else seconds
 
     def failure(self, error: grpc.RpcError, timeout_s: float | None) -> InsigniaError:
         """Typed error of a failed call."""
@@ -169,7 +201,7 @@ def screen(
     request: ScreenRequest, signatures: Iterable[Signature | SkippedSignature]
 ) -> Call[ScreenPlan | ScreenChunk]:
     """Groups of many signatures: a stream each way; the first answer is the plan."""
-    return Call("Screen", _screen_messages(request, signatures), _screen_answer)
+    return Call("Screen", Sending(_screen_messages(request, signatures)), _screen_answer)
 
 
 def _screen_messages(
@@ -216,8 +248,8 @@ def studies() -> Call[list[StudyInfo]]:
 
 def fields(max_values: int) -> Call[list[FieldInfo]]:
     """Metadata fields."""
-    if max_values < 0:
-        raise InvalidArgument("max_values", f"{max_values} is negative")
+    if not 0 <= max_values < 1 << 32:
+        raise InvalidArgument("max_values", f"{max_values} is not from 0 to {(1 << 32) - 1}")
     return Call("ListFields", pb.ListFieldsRequest(max_values=max_values), _convert.fields)
 
 
@@ -227,7 +259,7 @@ def resolve_genes(names: Sequence[str], strict: bool) -> Call[GeneReport]:
         raise InvalidArgument("names", f"{names!r} is one string; pass a list such as ['CD14', 'LYZ']")
     return Call(
         "ResolveGenes",
-        pb.ResolveGenesRequest(genes=names, strict_genes=strict),
+        _convert.sendable(pb.ResolveGenesRequest)(genes=names, strict_genes=strict),
         lambda answer: _convert.gene_report(answer.genes),
     )
 

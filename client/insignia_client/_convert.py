@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ from insignia_model import (
     Table,
 )
 from insignia_model.condition import Value
+from insignia_model.errors import InsigniaError, InvalidArgument
 from insignia_proto.v1 import insignia_pb2 as pb
 
 AGGREGATE = {"mean": pb.AGGREGATE_MEAN, "sum": pb.AGGREGATE_SUM}
@@ -58,9 +60,29 @@ class Malformed(ValueError):
     """A message that contradicts the protocol's comments."""
 
 
+P = ParamSpec("P")
+M = TypeVar("M")
+
+
+def sendable(make: Callable[P, M]) -> Callable[P, M]:
+    """As ``make``, with `InvalidArgument` for what a message cannot hold: large numbers, broken text."""
+
+    @wraps(make)
+    def made(*args: P.args, **kwargs: P.kwargs) -> M:
+        try:
+            return make(*args, **kwargs)
+        except InsigniaError:
+            raise
+        except (ValueError, TypeError, OverflowError) as error:
+            raise InvalidArgument("request", f"it cannot be sent: {error}") from error
+
+    return made
+
+
 # --- questions -------------------------------------------------------------------------------------
 
 
+@sendable
 def search_request(request: SearchRequest) -> pb.SearchRequest:
     """Message of a search."""
     return pb.SearchRequest(
@@ -86,6 +108,7 @@ def search_request(request: SearchRequest) -> pb.SearchRequest:
     )
 
 
+@sendable
 def scores_request(request: SearchRequest, cell_ids: bool) -> pb.ScoresRequest:
     """Message that asks for all scores: of ``request`` the parts that scores depend on."""
     return pb.ScoresRequest(
@@ -98,6 +121,7 @@ def scores_request(request: SearchRequest, cell_ids: bool) -> pb.ScoresRequest:
     )
 
 
+@sendable
 def screen_question(request: ScreenRequest) -> pb.ScreenRequest:
     """First message of a screen."""
     return pb.ScreenRequest(
@@ -115,6 +139,7 @@ def screen_question(request: ScreenRequest) -> pb.ScreenRequest:
     )
 
 
+@sendable
 def screen_signatures(values: Iterable[Signature | SkippedSignature]) -> pb.ScreenRequest:
     """A further message of a screen."""
     return pb.ScreenRequest(signatures=pb.ScreenSignatures(signatures=map(_screened, values)))
@@ -155,6 +180,7 @@ def hit_rule(value: HitRule) -> pb.HitRule:
     return pb.HitRule(**{value.kind: number})
 
 
+@sendable
 def cells_request(ids: Iterable[CellId]) -> pb.GetCellsRequest:
     """Message that asks for the metadata of cells."""
     return pb.GetCellsRequest(cells=[pb.CellId(study=study, cell_id=cell_id) for study, cell_id in ids])

@@ -66,6 +66,8 @@ def _by_status(code: grpc.StatusCode, details: str, target: str, timeout_s: floa
             return errors.CallCancelled(target)
         case grpc.StatusCode.UNIMPLEMENTED:
             return errors.IncompatibleServer(target, details)
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if details.startswith("SERVER: Received message larger"):
+            return errors.QuestionTooLarge(target, details)
         case grpc.StatusCode.RESOURCE_EXHAUSTED if "larger than max" in details:
             return errors.AnswerTooLarge(target, details)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:

@@ -15,6 +15,7 @@ def explain(request: SearchRequest) -> Call[Explanation]:
     return Call("Explain", explain_request(request), partial(explanation, request=request))
 
 
+@_convert.sendable
 def explain_request(request: SearchRequest) -> pb.ExplainRequest:
     """Message that asks to explain a search."""
     return pb.ExplainRequest(

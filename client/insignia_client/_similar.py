@@ -18,6 +18,7 @@ def similar(request: SimilarRequest) -> Call[SearchResult]:
     )
 
 
+@_convert.sendable
 def similar_request(request: SimilarRequest) -> pb.SimilarRequest:
     """Message of a request."""
     message = pb.SimilarRequest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from types import TracebackType
@@ -308,11 +309,16 @@ class AsyncClient:
         return self._wire.read(call, message)
 
     async def _stream(self, call: Call[T], timeout_s: float | None) -> AsyncGenerator[T, None]:
+        timeout_s = self._wire.bound(timeout_s)
         answer = self._method(call)(call.request, timeout=timeout_s)
         try:
             async for message in answer:
                 yield self._wire.read(call, message)
-        except grpc.RpcError as error:
+        except (grpc.RpcError, asyncio.CancelledError) as error:
+            if call.own_error is not None:  # for which gRPC cancels the call
+                raise call.own_error from None
+            if isinstance(error, asyncio.CancelledError):
+                raise
             raise self._wire.failure(error, timeout_s) from error
         finally:
             answer.cancel()  # no effect on a stream that has ended

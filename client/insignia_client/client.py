@@ -332,11 +332,14 @@ class Client:
         return self._wire.read(call, message)
 
     def _stream(self, call: Call[T], timeout_s: float | None) -> Generator[T, None, None]:
+        timeout_s = self._wire.bound(timeout_s)
         answer = self._method(call)(call.request, timeout=timeout_s)
         try:
             for message in answer:
                 yield self._wire.read(call, message)
         except grpc.RpcError as error:
+            if call.own_error is not None:
+                raise call.own_error from None
             raise self._wire.failure(error, timeout_s) from error
         finally:
             answer.cancel()  # no effect on a stream that has ended

@@ -8,6 +8,7 @@
     ├── DeadlineExceeded     no answer within timeout_s
     ├── CallCancelled        the call was cancelled
     ├── AnswerTooLarge       the answer is over max_message_bytes
+    ├── QuestionTooLarge     the request is over the server's limit
     ├── IncompatibleServer   what answers does not speak this version of the protocol
     ├── ServerError          the server failed
     └── ClientClosed         the client was used after its close
@@ -55,6 +56,17 @@ class AnswerTooLarge(ServiceError):
         super().__init__(
             f"the answer of {target} is too large ({problem}); ask for fewer cells, or make the client "
             "with a larger max_message_bytes",
+            target=target,
+        )
+
+
+class QuestionTooLarge(ServiceError):
+    """The request is larger than the server accepts."""
+
+    def __init__(self, target: str, problem: str) -> None:
+        super().__init__(
+            f"the request is too large for {target} ({problem}); ask with fewer or shorter names, or let the "
+            "server have a larger --max-message-bytes",
             target=target,
         )
 

@@ -26,6 +26,7 @@ from insignia_index.similarity import SimilarCells
 from insignia_index.snapshot import Snapshot
 from insignia_model.condition import WhereLike, conditions
 from insignia_model.contrast import ContrastsLike
+from insignia_model.errors import InvalidArgument
 from insignia_model.explanation import Explanation
 from insignia_model.hits import HitRule
 from insignia_model.info import AtlasInfo, FieldInfo, StudyInfo
@@ -322,6 +323,8 @@ class Atlas(SimilarCells):
 
     def genes(self, names: Iterable[str], *, strict: bool = False) -> GeneReport:
         """What each gene name means to this atlas; ``strict`` raises `InexactGenes` unless all are exact."""
+        if isinstance(names, str):
+            raise InvalidArgument("names", f"{names!r} is one string; pass a list such as ['CD14', 'LYZ']")
         return resolve_names(self._session.snapshot, names, strict)
 
     resolve_genes = genes
@@ -332,11 +335,15 @@ class Atlas(SimilarCells):
 
     def fields(self, max_values: int = 20) -> list[FieldInfo]:
         """Metadata fields; category fields with their ``max_values`` commonest values."""
+        if max_values < 0:
+            raise InvalidArgument("max_values", f"{max_values} is negative")
         snapshot = self._session.snapshot
         return [field_info(snapshot, field, max_values) for field in snapshot.fields]
 
     def cells(self, ids: Iterable[CellId | tuple[str, str] | str]) -> Table:
         """Metadata of cells, named ``(study, cell_id)`` or ``"study:cell_id"``, in the order asked."""
+        if isinstance(ids, str):
+            raise InvalidArgument("ids", f"{ids!r} is one string; pass a list such as [{ids!r}]")
         snapshot = self._session.snapshot
         return cell_table(snapshot, *find_cells(snapshot, map(CellId.of, ids)))
 

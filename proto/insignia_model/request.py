@@ -99,8 +99,8 @@ class SearchRequest:
             raise InvalidArgument("k", f"{self.k} is negative")
         if self.aggregate not in AGGREGATES:
             raise InvalidArgument("aggregate", f"{self.aggregate!r} is not one of {', '.join(AGGREGATES)}")
-        if self.min_cells < 1:
-            raise InvalidArgument("min_cells", f"{self.min_cells} is below 1")
+        if not 1 <= self.min_cells < 1 << 32:
+            raise InvalidArgument("min_cells", f"{self.min_cells} is not from 1 to {(1 << 32) - 1}")
         if not 0 <= self.min_coverage <= 1:
             raise InvalidArgument("min_coverage", f"{self.min_coverage} is not from 0 to 1")
         check_group_by(self.group_by)

@@ -43,20 +43,20 @@ class Signature:
         if isinstance(value, str):
             raise InvalidSignature(value, "a string is not a gene list; pass a list such as ['CD14', 'LYZ']")
         if isinstance(value, Mapping):
-            return cls({_clean(gene): float(weight) for gene, weight in value.items()}, name)
+            return cls(_joined(((_clean(gene), float(w)) for gene, w in value.items()), name), name)
         return cls({_clean(gene): 1.0 for gene in value}, name)
 
     @classmethod
     def parse(cls, text: str, name: str = "signature") -> Signature:
         """Signature from ``GENE[:WEIGHT],...``, such as ``CD14,LYZ:2,CD3E:-1``."""
-        weights: dict[str, float] = {}
+        found = []
         for item in filter(None, (part.strip() for part in text.split(","))):
             gene, colon, weight = item.rpartition(":")
             try:
-                weights[gene.strip() if colon else item] = float(weight) if colon else 1.0
+                found.append((gene.strip() if colon else item, float(weight) if colon else 1.0))
             except ValueError as error:
                 raise InvalidSignature(name, f"{item!r} is not GENE or GENE:WEIGHT") from error
-        return cls(weights, name)
+        return cls(_joined(found, name), name)
 
     @property
     def genes(self) -> tuple[str, ...]:
@@ -70,6 +70,18 @@ class Signature:
 
     def __len__(self) -> int:
         return len(self.weights)
+
+
+def _joined(pairs: Iterable[tuple[str, float]], name: str) -> dict[str, float]:
+    """Weights by gene; one that stands twice has to have the same weight."""
+    weights: dict[str, float] = {}
+    for gene, weight in pairs:
+        before = weights.setdefault(gene, weight)
+        if before != weight and not math.isnan(weight):
+            raise InvalidSignature(
+                name, f"gene {gene!r} stands twice, with the weights {before:g} and {weight:g}; keep one"
+            )
+    return weights
 
 
 def repeated(genes: Iterable[str]) -> list[str]:

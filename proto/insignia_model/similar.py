@@ -58,8 +58,8 @@ class SimilarRequest:
             )
         if self.k < 0:
             raise InvalidArgument("k", f"{self.k} is negative")
-        if self.min_cells < 1:
-            raise InvalidArgument("min_cells", f"{self.min_cells} is below 1")
+        if not 1 <= self.min_cells < 1 << 32:
+            raise InvalidArgument("min_cells", f"{self.min_cells} is not from 1 to {(1 << 32) - 1}")
         check_group_by(self.group_by)
         check_engine(self.engine, self.recall_target)
 

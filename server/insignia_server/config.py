@@ -27,6 +27,9 @@ LOWEST = {
     "grace_s": 0.0,
 }
 
+#: Largest value, where there is one: gRPC counts a message's bytes by 31 bits, threads are made ahead.
+HIGHEST = {"threads": 1024, "processes": 256, "max_concurrent": 1024, "max_message_bytes": (1 << 31) - 1}
+
 
 def _cores() -> int:
     """Cores that this process may use, which a container makes fewer than the machine has."""
@@ -77,6 +80,8 @@ class ServerConfig:
             value = getattr(self, name)
             if not value >= lowest:  # also refuses NaN
                 raise InvalidArgument(name, f"{value} is below {lowest}")
+            if value > HIGHEST.get(name, value):
+                raise InvalidArgument(name, f"{value} is above {HIGHEST[name]}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device):
             raise InvalidArgument("device", f"{self.device!r} is not auto, cpu, cuda or cuda:N")
         if self.processes > 1 and self.device != "cpu":
@@ -84,7 +89,14 @@ class ServerConfig:
         if self.processes > 1 and not hasattr(socket, "SO_REUSEPORT"):
             raise InvalidArgument("processes", f"{self.processes} cannot share a port on this system")
         host, colon, port = self.listen.rpartition(":")
-        if not (host and colon and port.isascii() and port.isdigit() and int(port) < 1 << 16):
+        if not (
+            host
+            and not host.startswith(("unix:", "dns:"))
+            and colon
+            and port.isascii()
+            and port.isdigit()
+            and int(port) < 1 << 16
+        ):
             raise InvalidArgument("listen", f"{self.listen!r} is not HOST:PORT, such as 127.0.0.1:50051")
 
     def of_one(self, address: str) -> ServerConfig:

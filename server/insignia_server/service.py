@@ -89,7 +89,7 @@ class AtlasService:
         )
 
     def _check_groups(self, result: SearchResult) -> None:
-        n_rows = max(len(result.group_table), len(result.sample_table))
-        if n_rows > self._config.max_groups:
-            advice = "group by fields with fewer values"
-            raise LimitExceeded("groups", n_rows, self._config.max_groups, advice)
+        limit, advice = self._config.max_groups, "group by fields with fewer values, or filter"
+        for what, table in (("groups", result.group_table), ("samples", result.sample_table)):
+            if len(table) > limit:
+                raise LimitExceeded(what, len(table), limit, advice)

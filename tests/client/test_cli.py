@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -334,3 +336,40 @@ def test_a_plot_without_matplotlib_names_the_extra(run: Run, monkeypatch: Any) -
     code, _, err = run(*SEARCH, "--plot", "hits.png")
     assert code == 2
     assert "a plot needs pip install 'insignia[plot]'" in err
+
+
+def test_what_is_there_and_is_no_file_is_written_to_and_stays_what_it_is(run: Run, tmp_path: Path) -> None:
+    command = (*SEARCH, "--format", "csv")
+    printed = run(*command)[1]
+    pipe, read = tmp_path / "pipe.csv", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    assert run(*command, "--out", str(pipe))[0] == 0
+    reader.join()
+    assert read == [printed]
+    assert pipe.is_fifo()
+    file, link = tmp_path / "file.csv", tmp_path / "link.csv"
+    file.write_text("old")
+    file.chmod(0o600)
+    link.symlink_to(file)
+    assert run(*command, "--out", str(link))[0] == 0
+    assert (link.is_symlink(), file.read_text(), file.stat().st_mode & 0o777) == (True, printed, 0o600)
+
+
+@pytest.mark.parametrize(
+    ("out", "said"), [("/", "no name of a file"), ("", "directory"), ("no/such/x.csv", "No such")]
+)
+def test_an_out_that_is_no_file_is_told(run: Run, out: str, said: str) -> None:
+    code, printed, err = run(*SEARCH, "--out", out)
+    assert (code, printed, err.count("\n")) == (2, "", 1)
+    assert said in err
+
+
+def test_out_may_name_stdout(server: Any, capsysbinary: Any) -> None:
+    command = [*SEARCH, "--format", "csv", "--server", server.target]
+    printed = []
+    for where in ([], ["--out", "-"]):
+        assert main.main([*command, *where]) == 0
+        printed.append(capsysbinary.readouterr())
+    assert printed[0] == printed[1]

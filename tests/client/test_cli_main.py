@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
 
 import click
@@ -131,3 +132,34 @@ def test_examples_in_the_help_keep_their_lines(name: str, capsys: Any) -> None:
     assert "\b" not in shown
     assert r"\b" not in shown
     assert f"\n    insignia {name} " in shown
+
+
+@pytest.mark.parametrize(
+    ("shell", "code", "said"),
+    [
+        ("> /dev/full", 1, "insignia: No space left on device\n"),
+        (">&-", 0, ""),
+        (">/dev/null", 0, ""),
+    ],
+)
+@pytest.mark.parametrize("command", ["search", "scores"])
+def test_a_stdout_that_takes_nothing_is_told_in_a_line(
+    server: Any, command: str, shell: str, code: int, said: str
+) -> None:
+    if "full" in shell and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    run = f"-m insignia_client.cli.main {command} --server {server.target} --genes CD14 {shell}"
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} {run}"], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (code, said)
+
+
+def test_text_that_stdout_cannot_encode_is_told_in_a_line(server: Any) -> None:
+    done = python(
+        "import sys; from insignia_client.cli.main import main\n"
+        "sys.stdout.reconfigure(encoding='ascii')\n"
+        f"sys.exit(main(['genes', '--server', {server.target!r}, 'g\\u00e8ne']))"
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("insignia: cannot write '\\xe8' as ascii; ")

@@ -119,6 +119,16 @@ def test_another_question_is_refused_and_nothing_is_lost_and_a_cut_part_is_done_
     assert out.read_bytes() == whole.read_bytes()
 
 
+def test_a_question_that_was_refused_does_not_stand_in_the_way_of_another(
+    atlas: Path, library: Path, tmp_path: Path, capsys: Any
+) -> None:
+    out = tmp_path / "found.csv"
+    assert main.main(command(atlas, library, out, "--group-by", "celltype")) == 2
+    assert "celltype" in capsys.readouterr().err
+    assert main.main(command(atlas, library, out)) == 0
+    assert [path.name for path in tmp_path.glob("found*")] == ["found.csv"]
+
+
 def test_a_directory_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     from insignia_model.errors import InvalidArgument
 

@@ -1,5 +1,6 @@
 """A screen over a server: the rows of the embedded one, and a server that stays whole whoever goes away."""
 
+import math
 import threading
 import time
 
@@ -7,11 +8,13 @@ import grpc
 import pytest
 
 from insignia_client import AsyncClient, Client, read_gmt
+from insignia_client.errors import QuestionTooLarge
+from insignia_model import Signature
 from insignia_model.errors import InsigniaError, InvalidArgument, Overloaded
 from insignia_model.screen import concatenated
 from insignia_proto.v1 import insignia_pb2 as pb
 
-from .serving import DATA
+from .serving import DATA, served
 
 SETS = dict(read_gmt(DATA / "signatures.gmt"))
 LIBRARY = SETS | {"unknown": ["NOSUCH"], "empty": [], "": ["CD14"], "signed": {"CD14": 2.5, "CD3E": -1.0}}
@@ -133,3 +136,49 @@ def test_whoever_leaves_in_the_middle_makes_room(address, client, leave):
 def test_a_bad_rule_is_refused_before_anything_is_sent(client):
     with pytest.raises(InvalidArgument):
         client.screen(SETS, hits="percentile:101")
+
+
+class Mine(Exception):
+    """An error of whoever makes the signatures."""
+
+
+def failing(error):
+    yield Signature({"CD14": 1.0}, "a")
+    raise error
+
+
+@pytest.mark.parametrize("error", [Mine("mine"), InvalidArgument("x", "is bad")])
+async def test_an_error_among_the_signatures_is_raised_as_it_is(address, client, error):
+    with pytest.raises(type(error)) as caught:
+        client.screen(failing(error)).to_frame()
+    assert caught.value is error
+    async with AsyncClient(address) as other:
+        with pytest.raises(type(error)) as caught:
+            async for _ in other.screen(failing(error)):
+                pass
+    assert caught.value is error
+
+
+def test_what_no_message_can_hold_is_refused_here(client):
+    for ask in (
+        lambda: client.search(["CD14", "\udcff"]),
+        lambda: client.search(["CD14"], k=2**70),
+        lambda: client.search(["CD14"], where={"donor": 2**70}),
+        lambda: client.resolve_genes(["\udcff"]),
+        lambda: client.cells([("pbmc3k", "\udcff")]),
+        lambda: client.explain(["CD14"], k=2**70),
+        lambda: client.similar("pbmc3k:x", k=2**70),
+        lambda: client.screen({"a": ["CD14"]}, n_leading=2**40).to_frame(),
+        lambda: client.fields(2**40),
+    ):
+        with pytest.raises(InvalidArgument):
+            ask()
+
+
+def test_a_request_over_the_servers_limit_is_told_as_such(atlas_path):
+    with served(atlas_path, "--max-message-bytes", "65536") as address, Client(address, retries=0) as client:
+        with pytest.raises(QuestionTooLarge, match="--max-message-bytes"):
+            client.search(["CD14", "x" * 70_000])
+        assert len(client.search(["CD14"], k=1, timeout_s=math.inf).cell_table) == 1
+        with pytest.raises(InvalidArgument, match="timeout_s: -1 is not above 0"):
+            client.scores(["CD14"], timeout_s=-1)

@@ -223,3 +223,9 @@ def test_the_columns_that_no_group_field_may_be_named_as_are_those_of_answers(at
     assert set(explanation.group_table.columns) | set(explanation.gene_table.columns) <= more
     with pytest.raises(InvalidArgument, match="column 'gene' of its own"):
         atlas.explain(INTERFERON, group_by="gene")
+
+
+def test_scores_of_no_cell_have_their_header(atlas_path, address):
+    for backend in (["--atlas", str(atlas_path)], ["--server", address]):
+        done = insignia("scores", *backend, "--genes", "CD14", "--where", "tissue=nowhere")
+        assert (done.returncode, done.stdout) == (0, "study,row,score\n")

@@ -284,3 +284,12 @@ def test_no_field_of_groups_is_named_as_a_column_of_the_result() -> None:
             ScreenRequest.of(group_by=field)
     with pytest.raises(InvalidArgument, match="column 'sd' of its own"):
         SimilarRequest.of("A:c0", group_by="sd")
+
+
+def test_a_gene_that_stands_twice_has_one_weight() -> None:
+    assert Signature.parse("A,A,B:2,B:2").weights == {"A": 1.0, "B": 2.0}
+    for text in ("A:2,A:-3", "A,A:-1", "A:2,B,A"):
+        with pytest.raises(InvalidSignature, match="gene 'A' stands twice, with the weights"):
+            Signature.parse(text)
+    with pytest.raises(InvalidSignature, match="stands twice"):
+        Signature.of({"A": 1.0, " A": 2.0})

@@ -4,7 +4,7 @@ import pytest
 
 from insignia_index.search.gene_cache import GENE_CACHE_BYTES
 from insignia_model.errors import InvalidArgument
-from insignia_server.config import LOWEST, ServerConfig
+from insignia_server.config import HIGHEST, LOWEST, ServerConfig
 
 
 def test_as_many_searches_run_at_once_as_there_are_threads_unless_said_otherwise():
@@ -18,13 +18,19 @@ def test_a_setting_below_its_lowest_value_is_refused_by_name(name):
         ServerConfig(**{name: min(LOWEST[name], 0) - 1})
 
 
+@pytest.mark.parametrize("name", sorted(HIGHEST))
+def test_a_setting_above_its_largest_value_is_refused_by_name(name):
+    with pytest.raises(InvalidArgument, match=rf"{name}: \d+ is above"):
+        ServerConfig(**{name: HIGHEST[name] + 1})
+
+
 def test_not_a_number_is_refused():
     with pytest.raises(InvalidArgument, match="grace_s"):
         ServerConfig(grace_s=math.nan)
 
 
 @pytest.mark.parametrize(
-    "listen", ["", "50051", "localhost", ":50051", "127.0.0.1:", "host:65536", "host:-1"]
+    "listen", ["", "50051", "localhost", ":50051", "127.0.0.1:", "host:65536", "host:-1", "unix:/a/b:0"]
 )
 def test_what_is_no_address_is_refused(listen):
     with pytest.raises(InvalidArgument, match="HOST:PORT"):

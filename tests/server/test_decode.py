@@ -137,7 +137,7 @@ def test_a_malformed_request_is_refused(name):
 
 
 def test_a_gene_with_two_weights_is_named():
-    with pytest.raises(InvalidSignature, match="'A' has two weights"):
+    with pytest.raises(InvalidSignature, match="gene 'A' stands twice"):
         decode.signature(pb.Signature(genes=["B", "A", "C", "A "], weights=[1, 2, 3, 4]))
 
 

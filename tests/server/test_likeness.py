@@ -90,7 +90,7 @@ def test_too_many_groups_are_refused_as_those_of_a_search(serve, asked, refused)
     stub = serve(max_groups=1).stub
     _, info, message = refused(lambda: stub.Similar(pb.SimilarRequest(cells=CELLS)))
     assert info.reason == "LIMIT_EXCEEDED"
-    assert message.startswith("groups: 3 is over")
+    assert message.startswith("groups: 2 is over")
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -85,8 +87,18 @@ def insignia() -> None:
     """Search gene signatures in single-cell attribution atlases."""
 
 
+def _failed(problem: str) -> int:
+    """Say what went wrong; what stdout still holds is given up, as it would fail again at the end."""
+    click.echo(f"insignia: {problem}", err=True)
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_FAILED
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; exit code 0, 1 (atlas or service failed), 2 (question or usage) or 130 (Ctrl-C)."""
+    if sys.stdout is None:  # closed by whoever started the process: nobody wants to read
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # as long as the process lives
     try:
         code = insignia.main(arguments, prog_name="insignia", standalone_mode=False)
         sys.stdout.flush()  # a broken pipe shows here, not while Python shuts down
@@ -98,6 +110,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+    except UnicodeEncodeError as error:
+        text = error.object[error.start : error.end]
+        return _failed(f"cannot write {text!a} as {error.encoding}; PYTHONIOENCODING=utf-8 or --out help")
+    except OSError as error:
+        file = f"{error.filename}: " if error.filename else ""
+        return _failed(f"{file}{error.strerror or error}")
     except InsigniaError as error:
         click.echo("insignia: " + " ".join(str(error).split()), err=True)
         return EXIT_USAGE if isinstance(error, RequestError | MissingExtra) else EXIT_FAILED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ def write_text(text: str, out: Path | None) -> None:
     """Print, or write a file and say so."""
     if out is None:
         sys.stdout.write(text)
+        sys.stdout.flush()  # a full disk shows here
         return
     with new_file(out) as file:
         file.write(text.encode())
@@ -33,18 +35,37 @@ def write_text(text: str, out: Path | None) -> None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[IO[bytes]]:
-    """File to be written, which takes its name when the block ends and is gone when the block fails."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    """File to be written, which takes its name when the block ends and is gone when the block fails.
+
+    What is there and is no file, such as a pipe or a device, is written to; ``-`` is stdout.
+    """
+    if str(path) == "-":
+        yield sys.stdout.buffer
+        return
+    target = Path(os.path.realpath(path))  # of a link, what it leads to
+    if not target.name:
+        raise InvalidArgument("--out", f"{path} is no name of a file")
     with problems_of("--out", path):
-        file = unfinished.open("wb")
-    try:
-        with problems_of("--out", path):
-            with file:
+        if target.exists() and not target.is_file():
+            with target.open("wb") as file:
                 yield file
-            unfinished.replace(path)
+        else:
+            with _replacing(target) as file:
+                yield file
+    click.echo(f"wrote {path}", err=True)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+        if path.exists():
+            unfinished.chmod(stat.S_IMODE(path.stat().st_mode))
+        unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
-    click.echo(f"wrote {path}", err=True)
 
 
 @contextmanager

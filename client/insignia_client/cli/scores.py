@@ -115,13 +115,16 @@ def _writer(out: Path | None) -> Callable[[Iterable[ScoreChunk], IO[bytes]], Non
 
 def _write_text(chunks: Iterable[ScoreChunk], file: IO[bytes], separator: str) -> None:
     """One line per cell, chunk by chunk: memory does not grow with the atlas."""
-    for number, chunk in enumerate(chunks):
+    n_chunks = 0
+    for n_chunks, chunk in enumerate(chunks, start=1):
         text = io.StringIO()
         writer = csv.writer(text, delimiter=separator, lineterminator="\n")
-        if number == 0:
+        if n_chunks == 1:
             writer.writerow(["study", "row", *(["cell_id"] if chunk.cell_ids else []), "score"])
         writer.writerows(_rows(chunk))
         file.write(text.getvalue().encode())
+    if n_chunks == 0:
+        file.write(f"{separator.join(['study', 'row', 'score'])}\n".encode())
 
 
 def _rows(chunk: ScoreChunk) -> Iterator[tuple[object, ...]]:

@@ -41,6 +41,8 @@ class Parts:
                 raise InvalidArgument("--out", f"{self.path} is there and is not part of a screen")
             unfinished.write_text(question)
             unfinished.replace(about)
+        if about.read_text() != question and not any(self.path.glob("part-*")):
+            about.write_text(question)  # of another question nothing was answered
         if about.read_text() != question:
             raise InvalidArgument(
                 "--out",
