@@ -129,6 +129,16 @@ def test_a_question_that_was_refused_does_not_stand_in_the_way_of_another(
     assert [path.name for path in tmp_path.glob("found*")] == ["found.csv"]
 
 
+@pytest.mark.parametrize(("plot", "said"), [("x.foo", "must end in"), ("no/such/x.png", "no such folder")])
+def test_a_picture_that_cannot_be_is_refused_before_the_screen(
+    atlas: Path, library: Path, tmp_path: Path, capsys: Any, plot: str, said: str
+) -> None:
+    assert main.main(command(atlas, library, tmp_path / "x.csv", "--plot", str(tmp_path / plot))) == 2
+    err = capsys.readouterr().err
+    assert (err.startswith("insignia: --plot: "), said in err) == (True, True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_directory_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     from insignia_model.errors import InvalidArgument
 

@@ -151,3 +151,12 @@ def test_rows_that_are_alike_stand_together() -> None:
     kinds = rng.permutation(np.repeat(np.arange(4), 5))
     order = alike_together(np.eye(4)[kinds] * 10 + rng.normal(size=(20, 4)) * 0.1)
     assert np.count_nonzero(np.diff(kinds[order])) == 3
+
+
+def test_a_figure_can_be_pickled() -> None:
+    import pickle
+
+    from insignia_model.plot.style import new_figure
+
+    again = pickle.loads(pickle.dumps(new_figure(3, 2)))
+    assert again._repr_png_()[:4] == b"\x89PNG"

@@ -77,6 +77,11 @@ def screen(**given: Any) -> None:
     )
     out: Path = given["out"]
     write = _writer(out)
+    if given["plot"]:  # what cannot be drawn is told now, not when the screen is done
+        with extra("plot", "a plot"):
+            from insignia_model.plot.style import check_path
+
+            check_path(given["plot"], "--plot")
     library = _library(options.read_library(given["library"], given))
     with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
         revision = backend.info().revision

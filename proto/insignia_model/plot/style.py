@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,15 +36,7 @@ def axes(ax: Axes | None, width: float, height: float) -> tuple[Figure, Axes]:
 
 def new_figure(width: float, height: float) -> Figure:
     """Empty figure of this size in inches, which a notebook shows."""
-    from matplotlib.figure import Figure
-
-    class NotebookFigure(Figure):
-        """Figure that a notebook shows without pyplot's global state."""
-
-        def _repr_png_(self) -> bytes:
-            file = io.BytesIO()
-            self.savefig(file, format="png", dpi=120, bbox_inches="tight")
-            return file.getvalue()
+    from insignia_model.plot.figure import NotebookFigure
 
     return NotebookFigure(figsize=(width, height), layout="constrained")
 
@@ -53,11 +44,20 @@ def new_figure(width: float, height: float) -> Figure:
 def finished(figure: Figure, path: str | Path | None) -> Figure:
     """The figure, written to ``path`` (.png, .svg, .pdf) if there is one."""
     if path is not None:
-        known, suffix = figure.canvas.get_supported_filetypes(), Path(path).suffix[1:].lower()
-        if suffix not in known:
-            raise InvalidArgument("path", f"{path} must end in one of .{', .'.join(sorted(known))}")
+        check_path(path)
         figure.savefig(path, dpi=160, bbox_inches="tight")
     return figure
+
+
+def check_path(path: str | Path, name: str = "path") -> None:
+    """Raise `InvalidArgument` about the argument ``name`` unless a figure can be written in such a file."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = FigureCanvasBase.get_supported_filetypes()
+    if Path(path).suffix[1:].lower() not in known:
+        raise InvalidArgument(name, f"{path} must end in one of .{', .'.join(sorted(known))}")
+    if not Path(path).absolute().parent.is_dir():
+        raise InvalidArgument(name, f"{path} cannot be written: there is no such folder")
 
 
 def group_name(values: Sequence[Any]) -> str:
