@@ -9,6 +9,7 @@ from insignia_index import Atlas, InputFile, build_atlas
 from insignia_index.build import errors as e
 from insignia_model.errors import InputError
 
+from . import bad_metadata  # noqa: F401  # registers its cases
 from .bad_inputs import CASES
 from .made import build, study, tree, write_h5ad
 
