@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import re
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from insignia_client.cli import backend, main
+from insignia_client.cli import backend, main, render
 from insignia_model.errors import AtlasNotFound, InvalidArgument
 
 
@@ -373,3 +374,10 @@ def test_out_may_name_stdout(server: Any, capsysbinary: Any) -> None:
         assert main.main([*command, *where]) == 0
         printed.append(capsysbinary.readouterr())
     assert printed[0] == printed[1]
+
+
+def test_json_has_no_numbers_that_are_none() -> None:
+    text = render.json_text({"a": [1.5, math.inf], "b": {"c": -math.inf}, "d": (None, True)})
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(name)) == {
+        "a": [1.5, "inf"], "b": {"c": "-inf"}, "d": [None, True],
+    }  # fmt: skip

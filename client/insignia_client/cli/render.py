@@ -144,5 +144,16 @@ def csv_text(table: Table) -> str:
 
 
 def json_text(value: Any) -> str:
-    """JSON, one space deep, keys as given."""
-    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    """JSON, one space deep, keys as given; infinite numbers, which JSON lacks, as text."""
+    try:
+        return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    except ValueError:
+        return json_text(_finite(value))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value

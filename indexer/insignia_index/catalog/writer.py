@@ -235,11 +235,10 @@ def _check_is_free(path: Path) -> None:
 
     What is in an atlas and is not of it is removed.
     """
-    ours = {LOCK, "meta.lmdb-lock", SHARDS}
+    ours = {LOCK, "meta.lmdb", "meta.lmdb-lock", SHARDS, STAGING}  # another writer may just have begun
     shards = path / SHARDS
-    strange = [*path.iterdir()] if path.exists() else []
-    strange = [file for file in strange if file.name not in ours]
-    strange += [*shards.iterdir()] if shards.is_dir() else [shards] if shards.exists() else []
+    found = [*(path.iterdir() if path.exists() else ()), *(shards.iterdir() if shards.is_dir() else ())]
+    strange = [file for file in found if file.name not in ours]
     if strange:
         first = min(strange).relative_to(path)
         raise InvalidArgument(
