@@ -167,12 +167,11 @@ class AtlasBuild:
         self._replace = replace
         self._progress = progress
         self._gene_ids = {gene: i for i, gene in enumerate(writer.genes)}
-        self._fields: dict[str, dict[str, str]] = {}  # field: study: kind
+        self._fields: dict[str, dict[str, str | None]] = {}  # field: study: kind, None without a value
         for study, known in writer.studies.items():
             for name, record in known.fields.items():
-                if record.n_missing == known.n_cells:  # no value, no kind
-                    continue
-                self._fields.setdefault(name, {})[study] = record.kind
+                has_values = record.n_missing < known.n_cells
+                self._fields.setdefault(name, {})[study] = record.kind if has_values else None
         self._staged: set[str] = set()
 
     def add_file(self, file: InputFile) -> None:
@@ -186,7 +185,7 @@ class AtlasBuild:
             gene_of_column = self.map_genes(file.path, source.genes)
             rows_of = _rows_of(study_of, len(studies))
             fields = [field_columns(file, source.obs.iloc[rows_of[i]], studies[i]) for i in wanted]
-            kinds = [{n: c.kind for n, c in columns.items() if c.has_values} for columns in fields]
+            kinds = [{n: c.kind if c.has_values else None for n, c in columns.items()} for columns in fields]
             self.check_kinds(file.path, {studies[i]: of for i, of in zip(wanted, kinds, strict=True)})
             spill = self._writer.staging / "rows"
             spill.mkdir(parents=True, exist_ok=True)
@@ -255,20 +254,22 @@ class AtlasBuild:
                 self._writer.genes.append(gene)
         return np.array([self._gene_ids[gene] for gene in genes], np.int64)
 
-    def check_kinds(self, path: Path, kinds_of: dict[str, dict[str, str]]) -> None:
+    def check_kinds(self, path: Path, kinds_of: Mapping[str, Mapping[str, str | None]]) -> None:
         """Raise `FieldConflict` unless the fields of these studies are of the kinds that others have.
 
-        ``kinds_of``: study: field: kind. A study that is replaced does not bind the kinds of its fields.
+        ``kinds_of``: study: field: kind, None of a field without a value, which has none. A study that is
+        replaced does not bind the kinds of its fields.
         """
         for known in self._fields.values():
             for study in kinds_of:
                 known.pop(study, None)
-        numeric = ("number", "integer")
+        numeric = {"number", "integer"}
         for study, kinds in kinds_of.items():
             for name, kind in kinds.items():
                 known = self._fields.setdefault(name, {})
-                other, expected = next(iter(known.items()), (study, kind))
-                if kind != expected and not (kind in numeric and expected in numeric):
+                of_others = ((other, its) for other, its in known.items() if its is not None)
+                other, expected = next(of_others, (study, kind))
+                if kind and expected and kind != expected and not {kind, expected} <= numeric:
                     raise FieldConflict(path, name, kind, other, expected)
                 known[study] = kind
 

@@ -56,9 +56,9 @@ class Cells:
             )
         )
 
-    def field_kinds(self, study: int) -> dict[str, str]:
-        """Kinds that the fields of a study will have in the atlas; raises `ReservedField`."""
-        of_column = {"text": "category"}
+    def field_kinds(self, study: int) -> dict[str, str | None]:
+        """Kinds of a study's fields in the atlas, None of one without a value; raises `ReservedField`."""
+        of_column = {"text": "category", "missing": None}
         left_out = {*self.options.drop_fields, self.options.study_field or "study"}
         if reserved := [name for name in self.columns_of(study) if name in RESERVED and name not in left_out]:
             raise ReservedField(self.options.path, reserved[0])
@@ -66,7 +66,7 @@ class Cells:
         kinds = {
             name: of_column.get(self.kinds[name], self.kinds[name])
             for name in self.columns_of(study)
-            if name not in left_out and self.kinds[name] != "missing"
+            if name not in left_out
         }
         return kinds | {"sample": "category"} | ({self.folder_field: "category"} if self.adds_folder else {})
 
