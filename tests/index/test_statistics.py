@@ -169,3 +169,12 @@ def test_the_random_effects_of_a_few_equal_studies_are_calibrated() -> None:
     for k in (2, 4):
         p = [random_effects(rng.normal(0, 1, k), np.ones(k)).p for _ in range(2000)]
         assert 0.035 < np.mean(np.array(p) < 0.05) < 0.065
+
+
+@pytest.mark.parametrize("effects", [[0.3, 0.1 + 0.2], [0.1 + 0.2 - 0.2, 0.1, 0.1], [0.0, 0.0]])
+def test_scatter_of_rounding_alone_is_none(effects: list[float]) -> None:
+    variances = np.full(len(effects), 0.01)
+    found = random_effects(np.array(effects), variances)
+    equal = random_effects(np.full(len(effects), effects[0]), variances)
+    assert (found.p, found.low, found.high) == pytest.approx((equal.p, equal.low, equal.high), rel=1e-9)
+    assert found.p > 0.05

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from insignia_index.format.files import fsync_directory
 from insignia_model.errors import InputError, InvalidArgument
 
 _WRITE_ENTRIES = 16 << 20
+#: Chunks that take longer do not grow.
+_CHUNK_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ def attribute_file(
         raise InvalidArgument("out", f"{out} must end in .h5ad")
     if not out.absolute().parent.is_dir():
         raise InvalidArgument("out", f"there is no directory {out.absolute().parent}")
+    _check_out(out, file.path, Path(model))
     digest = file.digest("float32")
     if out.exists():
         made = _recipe_of(out)
@@ -78,28 +82,54 @@ def attribute_file(
     return AttributionReport(parts.n_cells, parts.n_entries, n_resumed, said)
 
 
+def _check_out(out: Path, counts: Path, model: Path) -> None:
+    """Raise `InvalidArgument` if the output would take the place of what is read, or of a folder."""
+    if out.is_dir():
+        raise InvalidArgument("out", f"{out} is a folder; name a file")
+    if out.exists() and counts.exists() and out.samefile(counts):
+        raise InvalidArgument("out", f"{out} is the input itself; name another file")
+    for folder in (counts, model):
+        if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+            raise InvalidArgument("out", f"{out} lies in {folder}, which is read; name a file elsewhere")
+
+
 def _make(source: AttributedSource, parts: Parts, progress: Progress, name: str) -> None:
     checks = source.attributor.checks
     checks.completeness += parts.state.get("completeness", [])
     checks.precision += parts.state.get("precision", [])
     n_cells = len(source.obs)
-    step = chunk_cells(source, n_cells)
+    # a run goes on behind its last chunk, so that no chunk takes long; of whole batches, so that where a run
+    # was interrupted changes nothing
+    most = chunk_cells(source, n_cells)
+    step = min(most, source.attributor.batch_cells)
     progress.start(name, n_cells)
     progress.advance(parts.n_cells)
-    for first in range(parts.n_cells, n_cells, step):
+    while (first := parts.n_cells) < n_cells:
+        began = time.monotonic()
         last = min(first + step, n_cells)
         rows = source.read(first, last)
         parts.append(rows, {"completeness": checks.completeness, "precision": checks.precision})
         progress.advance(last - first)
+        if time.monotonic() - began < _CHUNK_S and 2 * step <= most:
+            step *= 2
     progress.finish()
 
 
 def _write(out: Path, source: AttributedSource, parts: Parts, recipe: dict[str, Any]) -> None:
     """AnnData of the parts, under its name when it is whole; memory is bounded."""
+    new = out.with_name(out.name + ".new")
+    try:
+        _write_new(new, source, parts, recipe)
+        new.replace(out)
+    finally:
+        new.unlink(missing_ok=True)
+    fsync_directory(out.absolute().parent)
+
+
+def _write_new(new: Path, source: AttributedSource, parts: Parts, recipe: dict[str, Any]) -> None:
     import h5py
     from anndata.io import write_elem
 
-    new = out.with_name(out.name + ".new")
     with h5py.File(new, "w") as file:
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         matrix = file.create_group("X")
@@ -110,13 +140,17 @@ def _write(out: Path, source: AttributedSource, parts: Parts, recipe: dict[str, 
             stored = matrix.create_dataset(name, (parts.n_entries,), parts.entries(name, 0, 0).dtype)
             for first, last in _slices(parts.n_entries):
                 stored[first:last] = parts.entries(name, first, last)
-        write_elem(file, "obs", source.obs)
+        write_elem(file, "obs", _writable(source.obs))
         write_elem(file, "var", pd.DataFrame(index=pd.Index(source.genes, dtype=object)))
         write_elem(file, "uns", {"attribution": recipe})
     with new.open("rb") as written:
         os.fsync(written.fileno())
-    new.replace(out)
-    fsync_directory(out.absolute().parent)
+
+
+def _writable(obs: pd.DataFrame) -> pd.DataFrame:
+    """The same with text as older readers of AnnData know it: categories."""
+    text = [name for name in obs if isinstance(obs[name].dtype, pd.StringDtype)]
+    return obs.astype(dict.fromkeys(text, "category")).set_axis(obs.index.astype(object))
 
 
 def _slices(n: int) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from scipy.sparse import csr_matrix
 
-from insignia_index.attribution.collapsed import Collapsed, can_collapse
+from insignia_index.attribution.collapsed import BATCH_CELLS, Collapsed, can_collapse
 from insignia_index.attribution.errors import NotFiniteAttribution, VanishingGradient
 from insignia_index.attribution.general import General
 from insignia_index.attribution.model import AttributionModel
@@ -61,6 +61,8 @@ class Attributor:
         if self.recipe.precision == "tf32" and self.device.type != "cuda":
             raise InvalidArgument("precision", "tf32 is for CUDA devices; use float32 or bfloat16 here")
         way = Collapsed if can_collapse(model.module) else General
+        #: cells that are attributed together: in which company does not depend on more than their number
+        self.batch_cells = BATCH_CELLS if way is Collapsed else model.rows_at_once
         self._way = way(model, self.device)
         self._multipliers = multipliers_of(self.recipe)
 
@@ -104,9 +106,9 @@ def chosen_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # assertions: torch without CUDA
-        problem = str(error).strip().splitlines()[0]
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, ImportError) as error:  # assertions: torch without CUDA
+        problem = str(error).strip().splitlines()[0].partition(". ")[0][:120]
         raise InvalidArgument("device", f"{name!r} cannot be used here ({problem})") from error
     return device
 
@@ -130,7 +132,7 @@ def _scale_rows(matrix: csr_matrix, total: float) -> None:
     """Scale each row's absolute values to a sum, in place; rows of zeros stay."""
     n_of_row = np.diff(matrix.indptr)
     rows = np.repeat(np.arange(matrix.shape[0]), n_of_row)
-    sums = np.bincount(rows, np.abs(matrix.data), matrix.shape[0])
+    sums = np.bincount(rows, np.abs(matrix.data), matrix.shape[0]).astype(np.float64)  # of nothing: whole
     scale = np.divide(total, sums, out=np.zeros_like(sums), where=sums > 0)
     matrix.data *= np.repeat(scale, n_of_row).astype(np.float32)
 

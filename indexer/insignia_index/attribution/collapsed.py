@@ -32,7 +32,10 @@ class Collapsed:
     """A model split behind its first layer, on a device."""
 
     def __init__(self, model: AttributionModel, device: torch.device) -> None:
-        first, *others = _without_batch_norms(list(model.module.children()))
+        if not isinstance(model.module, nn.Sequential):
+            raise TypeError("the module is no row of layers")
+        # not children(), which has a layer that stands twice once
+        first, *others = _without_batch_norms(list(model.module))
         if not isinstance(first, nn.Linear):
             raise TypeError("the module does not begin with a linear layer")
         # a gene a row: gathering the expressed ones copies whole rows
@@ -57,7 +60,7 @@ class Collapsed:
         genes, x = self._expressed(cells)
         with torch.no_grad():
             own = self._rest(torch.addmm(self._bias, x, self._weight[genes]))
-            nothing = self._rest(self._bias.expand(len(own), -1))
+            nothing = self._rest(self._bias.repeat(len(own), 1))
             return self._target(own, own), self._target(nothing, own)
 
     def _batch(self, cells: csr_matrix, multipliers: Multipliers) -> np.ndarray:
@@ -88,8 +91,11 @@ def _without_batch_norms(layers: list[nn.Module]) -> list[nn.Module]:
     """Layers with each batch norm made a part of the linear layer before it, as in evaluation it can be."""
     fused: list[nn.Module] = []
     for layer in layers:
-        if isinstance(layer, nn.BatchNorm1d) and fused and isinstance(fused[-1], nn.Linear):
-            fused[-1] = fuse_linear_bn_eval(fused[-1].eval(), layer.eval())
+        before = fused[-1] if fused else None
+        # one without weights, or without what evaluation goes by, stays a layer of its own
+        is_fixed = isinstance(layer, nn.BatchNorm1d) and layer.affine and layer.track_running_stats
+        if is_fixed and isinstance(layer, nn.BatchNorm1d) and isinstance(before, nn.Linear):
+            fused[-1] = fuse_linear_bn_eval(before.eval(), layer.eval())
         else:
             fused.append(layer)
     return fused

@@ -10,7 +10,9 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix, vstack
 
 from insignia_index.attribution.errors import BadCount, NotCounts
-from insignia_index.build.inputs import InputFile, matrix_names, open_source
+from insignia_index.build.errors import CorruptMatrix
+from insignia_index.build.inputs import InputFile, Source, matrix_names, open_source
+from insignia_model.errors import InputError, InvalidArgument
 
 #: Rows that tell what a matrix holds: spread over the file in runs, which are cheap to read.
 _SAMPLE_RUNS, _RUN_ROWS = 8, 64
@@ -96,7 +98,15 @@ def choose(file: InputFile, wanted: str, values: str, uses_depth: bool) -> tuple
     """
     there = matrix_names(file)
     names = [name for name in ("counts", "X", "raw") if name in there] if wanted == "auto" else [wanted]
-    found = {name: Values(values) if values != "auto" else recognise(sample(file, name)) for name in names}
+    if values != "auto" and len(names) == 1:
+        return names[0], Values(values)
+    found = {name: _recognised(file, name, len(names) > 1) for name in names}
+    if values != "auto":  # what was said, of the matrix that looks like it
+        alike = [name for name, holds in found.items() if holds.kind == values]
+        if alike:
+            return alike[0], Values(values)
+        there_are = "; ".join(f"{name!r} is {holds}" for name, holds in found.items())
+        raise InvalidArgument("values", f"{file.path}: {there_are}; say which is {values} with --counts")
     for kind in ("counts",) if uses_depth else ("counts", "normalised", "log-normalised"):
         for name, holds in found.items():
             if holds.kind == kind:
@@ -108,12 +118,37 @@ def choose(file: InputFile, wanted: str, values: str, uses_depth: bool) -> tuple
     raise NotCounts(file.path, what, needs)
 
 
+def _recognised(file: InputFile, name: str, may_fail: bool) -> Values:
+    """What a matrix holds; of one that cannot be read and that nobody named, why."""
+    try:
+        return recognise(sample(file, name))
+    except InputError as error:
+        if not may_fail:
+            raise
+        return Values(f"not readable ({error.message.removeprefix(f'{file.path}: ')})")
+
+
+def without_model(file: InputFile, matrix: str) -> InputFile:
+    """The file with one of its matrices to read as it is."""
+    return replace(file, layer=None if matrix == "X" else matrix, attribution=None)
+
+
+def read(path: Path, source: Source, first: int, last: int) -> csr_matrix:
+    """Rows [first, last); raises `CorruptMatrix` if a column is out of range, which scipy would not see."""
+    rows = source.read(first, last)
+    bad = (rows.indices < 0) | (rows.indices >= rows.shape[1])
+    if bad.any():
+        row = int(np.searchsorted(rows.indptr, np.argmax(bad), side="right")) - 1
+        raise CorruptMatrix(path, f"row {first + row:,} has a column out of range")
+    return rows
+
+
 def sample(file: InputFile, name: str) -> csr_matrix:
     """Some rows of one of a file's matrices."""
-    with open_source(replace(file, layer=name, attribution=None)) as source:
+    with open_source(without_model(file, name)) as source:
         n_cells = len(source.obs)
         starts = np.unique(np.linspace(0, max(0, n_cells - _RUN_ROWS), _SAMPLE_RUNS).astype(int))
-        runs = [source.read(int(a), min(int(a) + _RUN_ROWS, n_cells)) for a in starts]
+        runs = [read(file.path, source, int(a), min(int(a) + _RUN_ROWS, n_cells)) for a in starts]
         rows: csr_matrix = vstack(runs, "csr")
         return rows
 

@@ -41,7 +41,7 @@ class General:
 
     def _scores(self, cells: csr_matrix) -> tuple[Tensor, Tensor]:
         own = self._module(self._dense(cells))
-        nothing = self._module(self._nothing.expand(cells.shape[0], -1))
+        nothing = self._module(self._nothing.repeat(cells.shape[0], 1))
         return self._target(own, own), self._target(nothing, own)
 
     def _dense(self, cells: csr_matrix) -> Tensor:

@@ -15,7 +15,8 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
-from insignia_index.attribution.errors import UnknownModel
+from insignia_index.attribution.errors import UnknownModel, UnreadableModel
+from insignia_model.signature import repeated
 
 ENTRY_POINTS = "insignia.attribution_models"
 #: The target of all four kinds, as `sc-signature` defines it (its wrappers' ``forward``).
@@ -81,8 +82,23 @@ def load_model(directory: str | Path, kind: str | None = None) -> AttributionMod
     if kind is not None:
         if kind not in kinds or not directory.is_dir():
             raise UnknownModel(directory, described, kind)
-        return kinds[kind].load(directory)
+        return _loaded(kinds[kind], directory)
     for module in kinds.values():
         if directory.is_dir() and module.recognises(directory):
-            return module.load(directory)
+            return _loaded(module, directory)
     raise UnknownModel(directory, described)
+
+
+def _loaded(kind: ModelKind, directory: Path) -> AttributionModel:
+    try:
+        model = kind.load(directory)
+    except (AttributeError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+        problem = " ".join(str(error).split())[:200]
+        raise UnreadableModel(
+            directory, f"its files do not fit together ({problem}); get it again"
+        ) from error
+    if twice := repeated(model.genes):
+        raise UnreadableModel(
+            directory, f"its list of genes has {twice[0]!r} twice, so that inputs have no name"
+        )
+    return model

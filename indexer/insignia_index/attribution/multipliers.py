@@ -104,5 +104,6 @@ def embedding(module: nn.Module, inputs: Tensor) -> Tensor:
 def gradient(module: nn.Module, target: Target, inputs: Tensor, own: Tensor) -> Tensor:
     """Gradient of the target by the inputs (n, n_inputs); ``own`` (n, n_dimensions) is held fixed."""
     inputs = inputs.detach().requires_grad_(True)
-    (found,) = torch.autograd.grad(target(module(inputs), own).sum(), inputs)
+    # a copy, which layers may change in place
+    (found,) = torch.autograd.grad(target(module(inputs.clone()), own).sum(), inputs)
     return found

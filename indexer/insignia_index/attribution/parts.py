@@ -35,6 +35,11 @@ class Parts:
         self.n_entries = 0
         self.state: dict[str, Any] = {}
         directory.mkdir(parents=True, exist_ok=True)
+        ours = {_PROGRESS, f"{_PROGRESS}.new", "lock", *(f"{name}.bin" for name in _FILES)}
+        if strange := sorted({path.name for path in directory.iterdir()} - ours):
+            raise InvalidArgument(
+                "out", f"{directory} is a folder of something else (it has {strange[0]}); move it"
+            )
         self._lock = (directory / "lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -47,9 +52,11 @@ class Parts:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         for file in self._files.values():
             file.close()
+        if kind is not None and self.n_cells == 0:  # there is nothing to go on from
+            self.remove()
         self._lock.close()
 
     def append(self, rows: csr_matrix, state: dict[str, Any]) -> None:

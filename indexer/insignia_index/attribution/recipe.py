@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from insignia_model.errors import InvalidArgument
 
 METHODS = ("ig", "deeplift", "input-x-gradient")
 PRECISIONS = ("float32", "tf32", "bfloat16")
+#: Of what float32 holds with room to spare.
+_LEAST_SUM, _LARGEST_SUM = 1e-20, 1e30
 VALUES = ("auto", "counts", "normalised", "log-normalised")
 
 
@@ -50,10 +51,14 @@ class Recipe:
         ):
             if getattr(self, name) not in allowed:
                 raise InvalidArgument(name, f"{getattr(self, name)!r} is not one of {', '.join(allowed)}")
-        if self.steps < 1:
-            raise InvalidArgument("steps", f"{self.steps} is not at least 1")
-        if self.target_sum is not None and not (self.target_sum > 0 and math.isfinite(self.target_sum)):
-            raise InvalidArgument("target_sum", f"{self.target_sum} is not a positive number")
+        if not self.steps >= 1 or int(self.steps) != self.steps:
+            raise InvalidArgument("steps", f"{self.steps} is no whole number of at least 1")
+        object.__setattr__(self, "steps", int(self.steps))
+        if self.target_sum is not None:
+            if not _LEAST_SUM <= self.target_sum <= _LARGEST_SUM:
+                problem = f"{self.target_sum} is not from {_LEAST_SUM:g} to {_LARGEST_SUM:g}"
+                raise InvalidArgument("target_sum", problem)
+            object.__setattr__(self, "target_sum", float(self.target_sum))  # equal recipes are one text
         if self.min_genes is not None and self.min_genes < 1:
             raise InvalidArgument("min_genes", f"{self.min_genes} is not at least 1")
 

@@ -13,11 +13,13 @@ from scipy.sparse import csr_matrix
 
 from insignia_index.attribution.alignment import Alignment, align
 from insignia_index.attribution.attributor import Attributor
-from insignia_index.attribution.counts import Values, as_counts, choose
+from insignia_index.attribution.counts import Values, as_counts, choose, read, without_model
+from insignia_index.attribution.errors import NotCounts
 from insignia_index.attribution.model import AttributionModel, load_model
 from insignia_index.attribution.recipe import Attribution
 from insignia_index.build.inputs import InputFile, Source, open_source
 from insignia_index.format.files import tree_digest
+from insignia_model.errors import InvalidArgument
 
 
 class AttributedSource:
@@ -48,7 +50,7 @@ class AttributedSource:
     def read(self, first: int, last: int) -> csr_matrix:
         """Attributions of rows [first, last), CSR float32 (n_cells, n_genes measured)."""
         recipe = self.attributor.recipe
-        rows = self._source.read(first, last)
+        rows = read(self._file.path, self._source, first, last)
         given = recipe.values != "auto"
         counts = as_counts(self._file.path, self._matrix, rows, self._values, first, given)
         prepared = self.attributor.model.prepare(self.alignment.of(counts))
@@ -77,16 +79,20 @@ def open_attributed(file: InputFile) -> Iterator[AttributedSource]:
     """Open a file of counts whose ``attribution`` tells what to make of it."""
     if file.attribution is None:
         raise TypeError("the input tells no attribution")
+    if file.layer is not None:
+        raise InvalidArgument("layer", f"{file.layer!r}: with a model, the matrix is named by --counts")
     wanted: Attribution = file.attribution
     model: AttributionModel = load_model(wanted.model, wanted.kind)
     recipe = wanted.recipe
     attributor = Attributor(model, recipe, wanted.device)
     plain = replace(file, attribution=None)
     matrix = choose(plain, recipe.counts, recipe.values, model.uses_depth)
-    with open_source(replace(plain, layer=matrix[0])) as source:
+    with open_source(without_model(plain, matrix[0])) as source:
+        if source.recipe and matrix[0] == "X":
+            raise NotCounts(file.path, "X has attributions already, says uns['attribution']", "counts")
         alignment = align(file.path, source.genes, model.genes, recipe.strict, recipe.min_genes)
         about = {
-            "model": wanted.model.name,
+            "model": wanted.model.resolve().name,
             "model_kind": model.kind,
             "model_digest": tree_digest(wanted.model),
         }

@@ -87,7 +87,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_lines(path: Path) -> list[str]:
     """Lines that are not empty, without spaces around them."""
     try:
-        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        return [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
     except FileNotFoundError:
         raise UnreadableModel(path, "there is no such file, and the model needs it") from None
     except (OSError, UnicodeDecodeError) as error:

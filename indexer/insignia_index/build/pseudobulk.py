@@ -26,7 +26,13 @@ def pseudobulk_fields(given: Sequence[str] | None) -> tuple[str, ...]:
         raise InvalidArgument("pseudobulk", f"{given!r} is one string; pass a list such as ['sample']")
     if twice := repeated(given):
         raise InvalidArgument("pseudobulk", f"{twice[0]!r} is named twice")
-    return tuple(name for name in given if name != "study")
+    fields = tuple(name for name in given if name != "study")
+    if given and not fields:
+        raise InvalidArgument(
+            "pseudobulk",
+            "every unit is of one study: name the fields that divide it, such as sample, or none",
+        )
+    return fields
 
 
 def with_pseudobulk(shard: Shard, files: ShardFiles, columns: Sequence[Column | None]) -> ShardFiles:

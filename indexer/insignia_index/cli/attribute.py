@@ -143,16 +143,23 @@ def attribute(
         from insignia_index.attribution.attribute import attribute_file
 
     wanted = attribution_of(model, options)
-    report = attribute_file(
-        InputFile(counts_file, gene_field=gene_field),
-        model,
-        out,
-        wanted.recipe,
-        kind=wanted.kind,
-        device=wanted.device,
-        replace_output=replace,
-        progress=BarProgress(),
-    )
+    try:
+        report = attribute_file(
+            InputFile(counts_file, gene_field=gene_field),
+            model,
+            out,
+            wanted.recipe,
+            kind=wanted.kind,
+            device=wanted.device,
+            replace_output=replace,
+            progress=BarProgress(),
+        )
+    except KeyboardInterrupt:
+        if (partial := out.with_name(f"{out.name}.partial")).exists():
+            click.echo(
+                f"\nstopped: what is done is in {partial}; the same command goes on from there", err=True
+            )
+        raise
     click.echo(_summary(out, report))
 
 

@@ -40,8 +40,11 @@ def checked(path: Path, record: FileRecord) -> Path:
     """The path, once its bytes are those that the catalog describes; raises `AtlasCorrupt`."""
     try:
         size, digest = path.stat().st_size, file_digest(path)
-    except FileNotFoundError as error:
-        raise AtlasCorrupt(path, "it is missing; `insignia retrain` makes it anew") from error
+    except OSError as error:
+        problem = (
+            "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        )
+        raise AtlasCorrupt(path, f"it {problem}; `insignia retrain` makes it anew") from error
     if (size, digest) != (record.size, record.digest):
         raise AtlasCorrupt(path, "it is not as it was written; `insignia retrain` makes it anew")
     return path

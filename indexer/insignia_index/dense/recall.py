@@ -98,7 +98,7 @@ class _Answer:
 def _answer(session: Session, dense: Dense, kind: str, genes: Ints, weights: Floats) -> _Answer:
     n_cells = session.snapshot.n_cells
     grid = [n for n in CANDIDATES if n < n_cells] or [n_cells]
-    recall, seconds = np.full((len(grid), len(BEST)), np.nan), np.empty(len(grid))
+    recall, seconds = np.full((len(grid), len(BEST)), np.nan), np.zeros(len(grid))
     bounds, exact_seconds = _bounds(session, kind, genes, weights)
     for i, n in enumerate(grid):
         for j, k in enumerate(BEST):

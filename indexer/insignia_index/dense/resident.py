@@ -200,6 +200,10 @@ class Projected:
         return rows[kept], scores[kept]
 
 
+#: Cells of a panel that are looked at at once.
+_CHUNK_CELLS = 4096
+
+
 class Panel:
     """Studies that measured the same genes, as one `IndexFlatIP` in the space of those genes."""
 
@@ -210,6 +214,21 @@ class Panel:
         self._index = self._faiss.IndexFlatIP(len(genes))
         for part in parts:
             self._index.merge_from(read_index(part.path))
+        self._largest = self._largest_values()
+
+    def _largest_values(self) -> Floats:
+        """Largest absolute value of each gene, float32 (n_genes,)."""
+        largest = np.zeros(len(self.genes), np.float32)
+        for first in range(0, len(self.rows), _CHUNK_CELLS):
+            values = self.values(self.rows[first : first + _CHUNK_CELLS])
+            np.maximum(largest, np.abs(values).max(axis=0), out=largest)
+        return largest
+
+    def _rounding(self, query: Floats) -> float:
+        """Bound of the error of FAISS's scores, whose terms may cancel: Higham's for a sum in any order."""
+        terms = float(np.abs(query[0].astype(np.float64)) @ self._largest)
+        n_terms = int(np.count_nonzero(query)) + 2  # and the roundings of a weight and of a product
+        return n_terms * float(np.finfo(np.float32).eps) * terms
 
     def best(self, weights: npt.NDArray[np.float64], n: int, passing: Passing | None = None) -> Ints:
         """Rows of the ``n`` best cells that pass and of all that tie with the last; ``weights`` by gene."""
@@ -231,7 +250,7 @@ class Panel:
             scores, _ = self._index.search(query, n, params=parameters)
         # FAISS breaks ties and rounds as it likes: take all that could be among the best
         last = float(scores[0, -1])
-        slack = 1e-5 * max(abs(float(scores[0, 0])), abs(last)) + np.finfo(np.float32).tiny
+        slack = 2 * self._rounding(query) + np.finfo(np.float32).tiny
         with one_thread(faiss):
             _, _, found = self._index.range_search(query, last - slack, params=parameters)
         del bits

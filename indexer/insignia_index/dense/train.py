@@ -19,6 +19,7 @@ from insignia_index.catalog.writer import AtlasWriter
 from insignia_index.dense.codec import Codec
 from insignia_index.dense.dense import Dense
 from insignia_index.dense.files import CODEC, FOLDER, LISTS, STAGING, described, folder, study_file
+from insignia_index.dense.files import checked as checked_file
 from insignia_index.dense.index import (
     faiss_module,
     lists_for,
@@ -197,7 +198,8 @@ class _Training:
         if "projected" not in self._kinds:
             return None
         if not self._anew:
-            return Codec.load(folder(self._writer.path, self._record.version) / CODEC)
+            path = folder(self._writer.path, self._record.version) / CODEC
+            return Codec.load(checked_file(path, self._record.files["codec"]))
         cells, postings = (
             sum(getattr(self._snapshot.studies[i], n) for i in projected) for n in ("n_cells", "n_postings")
         )

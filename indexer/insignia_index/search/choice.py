@@ -99,6 +99,8 @@ def _by_faiss(
         return Choice(FAISS, groups=groups)
     kind = SIGNATURE if isinstance(request, SearchRequest) else PROFILE
     points, n_cells = dense.record.recall.get(kind, []), session.snapshot.n_cells
+    # measured on signatures whose weights are positive: of others nothing is known
+    is_known = kind == PROFILE or not request.has_negative
     is_filtered = grouping.n_cells < n_cells
     recalls = promised(points, request.k, is_filtered)
     reached = next((i for i, recall in enumerate(recalls) if recall >= request.recall_target), None)
@@ -106,9 +108,10 @@ def _by_faiss(
         # where the target is out of reach, or nothing was measured: what comes nearest to it
         most = points[-1 if reached is None else reached].candidates if points else n_cells
         n = max(most, _CANDIDATES_A_CELL * request.k)
-        return Choice(FAISS, n, expected(points, request.k, n, is_filtered), groups)
+        recall = expected(points, request.k, n, is_filtered) if is_known else 0.0
+        return Choice(FAISS, n, recall, groups)
     # the exact engine reads as much less as fewer cells pass, FAISS does not
     share = grouping.n_cells / max(1, n_cells)
-    if reached is None or points[reached].share_of_exact >= share:
+    if reached is None or not is_known or points[reached].share_of_exact >= share:
         return None
     return Choice(FAISS, points[reached].candidates, recalls[reached], groups)

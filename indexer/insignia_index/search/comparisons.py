@@ -163,10 +163,13 @@ def group_sides(samples: Samples, groups: Ints) -> Iterator[tuple[int, Sides]]:
 def contrast_sides(samples: Samples, contrast: Contrast) -> Sides:
     """All cells with the one value of the field and all with the other."""
     column = samples.group_keys[contrast.field]
-    first, second = (
-        samples.totals(has_value(column, contrast.field, value)[samples.group])
-        for value in (contrast.value, contrast.reference)
-    )
+    try:
+        first, second = (
+            samples.totals(has_value(column, contrast.field, value)[samples.group])
+            for value in (contrast.value, contrast.reference)
+        )
+    except InvalidArgument as error:  # of a filter by this value
+        raise InvalidArgument(f"contrast {contrast}", error.message.partition(": ")[2]) from None
     names = (f"{contrast.field}={contrast.value}", f"{contrast.field}={contrast.reference}")
     return _sides(samples, first, second, names)
 

@@ -52,7 +52,9 @@ def random_effects(effects: Floats, variances: Floats) -> RandomEffects:
     weights = 1 / (variances + tau2)
     effect = float(np.average(effects, weights=weights))
     # 1 at tau2 > 0, by the definition of tau2, and then below; effects that are all equal show no scatter
-    scatter = _squares(tau2, effects, variances) / (k - 1) or 1.0
+    scatter = _squares(tau2, effects, variances) / (k - 1)
+    if scatter <= (1e-12 * np.abs(effects).max()) ** 2 * weights.max():  # of rounding alone
+        scatter = 1.0
     se = math.sqrt(scatter / weights.sum())
     half = half_width(se, k - 1)
     i2 = max(0.0, 1 - (k - 1) / q) if q > 0 else 0.0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,9 +19,10 @@ from scipy.sparse import csr_matrix
 from insignia_client.cli.main import insignia
 from insignia_index import Atlas, InputFile, build_atlas
 from insignia_index.attribution import Attributor, Recipe, attribute_file, load_model
-from insignia_index.attribution.errors import BadCount, OutputExists, UnknownModel
+from insignia_index.attribution.errors import BadCount, NotCounts, OutputExists, UnknownModel
 from insignia_index.attribution.parts import Parts
 from insignia_index.attribution.recipe import Attribution
+from insignia_index.build.errors import CorruptMatrix
 from insignia_model.errors import InvalidArgument
 
 from .models import GENES, counts, write_scimilarity
@@ -248,8 +250,65 @@ def test_a_build_without_a_model_has_no_use_for_a_recipe(tmp_path: Path) -> None
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path, cells: Path) -> None:
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UnknownModel, match=r"no model that is known; .*scimilarity \(encoder\.ckpt, "):
-        attribute_file(cells, tmp_path, tmp_path / "out.h5ad")
+        attribute_file(cells, tmp_path / "empty", tmp_path / "out.h5ad")
+
+
+def test_an_output_takes_the_place_of_nothing_that_is_read(tmp_path: Path, cells: Path, model: Path) -> None:
+    before = cells.read_bytes()
+    (tmp_path / "link.h5ad").symlink_to(cells)
+    (tmp_path / "folder.h5ad").mkdir()
+    for out, said in (
+        (cells, "is the input itself"),
+        (tmp_path / "link.h5ad", "is the input itself"),
+        (tmp_path / "folder.h5ad", "is a folder"),
+        (model / "out.h5ad", "which is read"),
+    ):
+        with pytest.raises(InvalidArgument, match=said):
+            attribute_file(cells, model, out, replace_output=True)
+    assert cells.read_bytes() == before
+    mine = tmp_path / "out.h5ad.partial" / "precious.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(InvalidArgument, match="a folder of something else"):
+        attribute_file(cells, model, tmp_path / "out.h5ad")
+    assert [path.name for path in mine.parent.iterdir()] == ["precious.txt"]
+
+
+def test_a_column_out_of_range_is_told(tmp_path: Path, cells: Path, model: Path) -> None:
+    for column in (10**6, -2):
+        damaged = tmp_path / f"{column}.h5ad"
+        damaged.write_bytes(cells.read_bytes())
+        with h5py.File(damaged, "a") as file:
+            indices = file["X/indices"][:]
+            indices[3] = column
+            file["X/indices"][:] = indices
+        with pytest.raises(CorruptMatrix, match=r"row \d+ has a column out of range"):
+            attribute_file(damaged, model, tmp_path / "out.h5ad")
+        assert not (tmp_path / "out.h5ad.partial").exists()
+
+
+def test_attributions_are_no_counts(tmp_path: Path, cells: Path, model: Path) -> None:
+    attribute_file(cells, model, tmp_path / "out.h5ad", Recipe(target_sum=None))
+    with pytest.raises(NotCounts, match="has attributions already"):
+        attribute_file(tmp_path / "out.h5ad", model, tmp_path / "again.h5ad", Recipe(values="normalised"))
+
+
+def test_a_layer_has_no_place_beside_a_model(tmp_path: Path) -> None:
+    done = run("build", "--model", DATA / "encoder", "--layer", "ig", tmp_path / "atlas", COUNTS)
+    assert (done.exit_code, "named by --counts" in f"{done.exception}") == (1, True)
+
+
+def test_text_that_may_be_missing_is_written(tmp_path: Path, cells: Path, model: Path) -> None:
+    made = anndata.read_h5ad(cells)
+    made.obs["note"] = pd.array(["a", None] * (made.n_obs // 2) + ["b"] * (made.n_obs % 2), "string")
+    with anndata.settings.override(allow_write_nullable_strings=True):
+        made.write_h5ad(tmp_path / "text.h5ad")
+    attribute_file(tmp_path / "text.h5ad", model, tmp_path / "out.h5ad")
+    notes = anndata.read_h5ad(tmp_path / "out.h5ad").obs["note"]
+    assert notes.isna().tolist() == made.obs["note"].isna().tolist()
+    assert [path.name for path in tmp_path.glob("out*")] == ["out.h5ad"]
 
 
 def test_the_interferon_response_of_real_counts_is_highest_where_interferon_was_given(

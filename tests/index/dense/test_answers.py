@@ -1,6 +1,7 @@
 """Answers by FAISS against those of the exact engine, under every filter, and which engine answers when."""
 
 import dataclasses
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from insignia_index import Atlas
 from insignia_index.dense import recall, train
 from insignia_index.dense.record import CurvePoint
 from insignia_model import SearchRequest
-from insignia_model.errors import EngineUnavailable
+from insignia_model.errors import AtlasCorrupt, EngineUnavailable
 
 from .. import strategies
 from ..made import Study, blocks_of, build, study
@@ -247,3 +248,44 @@ def test_a_panel_and_projected_studies_answer_together(tmp_path: Path) -> None:
         found = atlas.search(genes, k=300, engine="faiss")
         np.testing.assert_allclose(scores_of(found), scores_of(exact), rtol=1e-5)
         assert SearchRequest.of(genes).engine == "auto"
+
+
+@pytest.mark.parametrize("value_dtype", ["float16", "float32"])
+def test_the_best_of_a_panel_are_found_where_terms_cancel(tmp_path: Path, value_dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    made = study("A", 3000, 3)
+    made.values[:, 0] = 600 + rng.normal(0, 20, 3000)
+    made.values[:, 1] = made.values[:, 0] + rng.normal(0, 0.001, 3000)
+    made.values[:, 2] = 0.01 * rng.random(3000)
+    weights = {"G0": 0.1, "G1": -0.1, "G2": 0.001}
+    with Atlas.open(build(tmp_path, [made], value_dtype=value_dtype, faiss="exact")) as atlas:
+        values = atlas.profiles([("A", name) for name in made.obs.index])[1].astype(np.float64)
+        exact = values @ np.array([weights[f"G{i}"] for i in range(3)])
+        found = atlas.search(weights, k=20, engine="faiss")
+        best = {f"c{i}" for i in np.argsort(-exact, kind="stable")[:20]}
+        least = np.sort(exact)[-20]
+        at = {name: i for i, name in enumerate(made.obs.index)}
+        got = np.array([exact[at[name]] for name in found.cells["cell_id"]])
+    assert (got >= least - 1e-9 * 600).all(), (best, found.cells)
+
+
+def test_of_negative_weights_nothing_is_promised(larger: Path) -> None:
+    with Atlas.open(larger) as atlas:
+        signed = {f"G{i}": (-1.0) ** i for i in range(30)}
+        found = atlas.search(signed, k=10, engine="faiss", recall_target=0.5)
+        assert found.exact or found.expected_recall == 0
+        assert atlas.search(signed, k=10, groups=False, recall_target=0.5).engine == "sparse"
+
+
+@pytest.mark.parametrize("damage", ["gone", "folder"])
+def test_auto_answers_exactly_without_files(larger: Path, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "atlas"
+    shutil.copytree(larger, path)
+    index = next(path.glob("faiss/*/*.index"))
+    index.unlink()
+    if damage == "folder":
+        index.mkdir()
+    with Atlas.open(path) as atlas:
+        assert atlas.search(["G1", "G2"], k=10, groups=False, recall_target=0.01).engine == "sparse"
+        with pytest.raises(AtlasCorrupt, match="retrain"):
+            atlas.search(["G1", "G2"], k=10, engine="faiss")

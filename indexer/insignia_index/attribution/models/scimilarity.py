@@ -21,6 +21,8 @@ from insignia_index.attribution.model import EMBEDDING_TARGET, embedding_target
 from insignia_index.attribution.normalise import log_normalised
 from insignia_index.attribution.weights import load_state, read_checkpoint, read_json, read_lines
 
+#: Larger than any layer or list of genes: of a damaged number memory would be taken.
+_LARGEST_WIDTH = 1_000_000
 FILES = "encoder.ckpt, layer_sizes.json, gene_order.tsv"
 
 
@@ -95,8 +97,10 @@ def _widths(path: Path, n_genes: int) -> list[int]:
         numbered = {int(name.split(".")[1]): size for name, size in sizes.items() if _is_matrix(name, size)}
         shapes = [numbered[i] for i in sorted(numbered)]
         widths = [int(shapes[0][1]), *(int(shape[0]) for shape in shapes)]
-    except (IndexError, ValueError, TypeError) as error:
+    except (IndexError, ValueError, TypeError, OverflowError) as error:
         raise UnreadableModel(path, f"it does not tell the sizes of layers ({error})") from error
+    if not all(1 <= width <= _LARGEST_WIDTH for width in widths):
+        raise UnreadableModel(path, f"a layer has {min(widths):,} to {max(widths):,} units, which none has")
     if widths[0] != n_genes:
         raise UnreadableModel(path, f"{widths[0]:,} inputs, and gene_order.tsv has {n_genes:,} genes")
     return widths
