@@ -205,3 +205,46 @@ def test_a_device_that_is_not_there_is_refused(device: str, recipe: Recipe, said
 def test_a_recipe_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument, match=next(iter(wrong))):
         Recipe(**wrong)
+
+
+ACT, TWICE = nn.GELU(), nn.Linear(16, 16)
+UNUSUAL = {
+    "a layer used twice": lambda: nn.Sequential(
+        nn.Linear(40, 16), ACT, nn.Linear(16, 12), ACT, nn.Linear(12, 5)
+    ),
+    "weights used twice": lambda: nn.Sequential(nn.Linear(40, 16), TWICE, nn.Tanh(), TWICE, nn.Linear(16, 5)),
+    "in place": lambda: nn.Sequential(nn.Linear(40, 16), nn.ReLU(inplace=True), nn.Linear(16, 5)),
+    "a norm without weights": lambda: nn.Sequential(
+        nn.Linear(40, 16), nn.BatchNorm1d(16, affine=False), nn.ReLU(), nn.Linear(16, 5)
+    ),
+}
+
+
+@pytest.mark.parametrize("method", ["ig", "input-x-gradient"])
+@pytest.mark.parametrize("kind", UNUSUAL)
+def test_unusual_rows_of_layers_equal_captum_too(kind: str, method: str) -> None:
+    model = Made(UNUSUAL[kind]().eval())
+    recipe = Recipe(method=method, signed=True, target_sum=None)
+    cells = model.prepare(counts())
+    found = Attributor(model, recipe).attribute(cells).toarray()
+    np.testing.assert_allclose(found, expected(model, cells, recipe), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [slice(1, 2), slice(0, 0)])
+def test_cells_without_genes_stay_empty(rows: slice) -> None:
+    model = Made(layers(nn.ReLU))
+    found = Attributor(model).attribute(model.prepare(counts()[rows]))
+    assert (found.shape[0], found.nnz) == (rows.stop - rows.start, 0)
+
+
+@pytest.mark.parametrize("sum_", [1e39, 1e-50, 0, -1, np.nan, np.inf])
+def test_a_sum_that_float32_cannot_hold_is_refused(sum_: float) -> None:
+    with pytest.raises(InvalidArgument, match="target_sum"):
+        Recipe(target_sum=sum_)
+
+
+def test_equal_recipes_are_one_text() -> None:
+    given = Recipe(target_sum=1000, steps=np.int64(50))
+    assert repr(given) == repr(Recipe())
+    with pytest.raises(InvalidArgument, match="steps"):
+        Recipe(steps=1.5)

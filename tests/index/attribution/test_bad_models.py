@@ -1,5 +1,6 @@
 """Files of a model that are damaged or mean harm are refused, by name, and never run."""
 
+import json
 import os
 import pickle
 import shutil
@@ -14,6 +15,7 @@ from insignia_index.attribution.model import load_model
 from insignia_index.attribution.stand_ins import StandIn, read_with_stand_ins
 
 from ...golden.attributions.answers import HERE
+from .models import GENES, write_scimilarity
 
 WEIGHTS = {
     "scimilarity": "encoder.ckpt",
@@ -110,3 +112,26 @@ def test_stand_ins_keep_harm_of_known_packages_from_running(tmp_path: Path) -> N
     found = read_with_stand_ins(path)
     assert isinstance(found["other"], StandIn)
     assert not ran.exists()
+
+
+def test_a_gene_twice_in_a_model_is_named(tmp_path: Path) -> None:
+    write_scimilarity(tmp_path, ["A", "B", "A", *(f"G{i}" for i in range(37))])
+    with pytest.raises(UnreadableModel, match="its list of genes has 'A' twice"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("size", [[-5, 40], [10**12, 40], [float("inf"), 40], [10**30, 40]])
+def test_sizes_that_no_layer_has_are_refused(tmp_path: Path, size: list[float]) -> None:
+    write_scimilarity(tmp_path, GENES)
+    path = tmp_path / "layer_sizes.json"
+    sizes = json.loads(path.read_text())
+    path.write_text(json.dumps(sizes | {"network.0.1.weight": size}))
+    with pytest.raises(UnreadableModel, match=r"layer_sizes\.json"):
+        load_model(tmp_path)
+
+
+def test_weights_without_names_are_refused(tmp_path: Path) -> None:
+    write_scimilarity(tmp_path, GENES)
+    torch.save({"state_dict": {0: torch.zeros(2)}}, tmp_path / "encoder.ckpt")
+    with pytest.raises(UnreadableModel, match="do not fit together"):
+        load_model(tmp_path)

@@ -7,12 +7,13 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.sparse import csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix
 
 from insignia_index.attribution.alignment import align
 from insignia_index.attribution.counts import as_counts, choose, recognise
 from insignia_index.attribution.errors import BadCount, NotCounts, TooFewGenes
 from insignia_index.build.inputs import InputFile
+from insignia_model.errors import InvalidArgument
 
 from .models import counts
 
@@ -144,3 +145,19 @@ def test_too_few_genes_are_an_error_with_the_number() -> None:
     with pytest.raises(TooFewGenes, match=r"1 of the model's 4 genes are there, 2 are needed; .*: LYZ, X1"):
         align(Path("f"), ["LYZ", "X1"], ["LYZ", "CD14", "CD4", "CD8A"], strict=False, least=None)
     assert len(align(Path("f"), ["LYZ"], ["LYZ", "CD14", "CD4"], strict=False, least=1).measured) == 1
+
+
+def test_what_the_values_are_said_to_be_finds_the_matrix_that_looks_like_it(tmp_path: Path) -> None:
+    made = file(tmp_path, LOGGED, counts=COUNTS)
+    assert choose(made, "auto", "log-normalised", False)[0] == "X"
+    assert choose(made, "auto", "counts", False)[0] == "counts"
+    assert choose(made, "counts", "normalised", False)[0] == "counts"  # as it was said
+    with pytest.raises(InvalidArgument, match=r"'counts' is counts; 'X' is log-normalised.*--counts"):
+        choose(made, "auto", "normalised", False)
+
+
+def test_a_matrix_that_cannot_be_read_does_not_stand_in_the_way_of_another(tmp_path: Path) -> None:
+    assert choose(file(tmp_path, csc_matrix(COUNTS), counts=COUNTS), "auto", "auto", False)[0] == "counts"
+    made = file(tmp_path, csc_matrix(COUNTS), counts=SCALED)
+    with pytest.raises(NotCounts, match=r"'X' is not readable \(the matrix is stored as CSC"):
+        choose(made, "auto", "auto", False)
