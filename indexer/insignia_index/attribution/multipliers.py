@@ -104,6 +104,7 @@ def embedding(module: nn.Module, inputs: Tensor) -> Tensor:
 def gradient(module: nn.Module, target: Target, inputs: Tensor, own: Tensor) -> Tensor:
     """Gradient of the target by the inputs (n, n_inputs); ``own`` (n, n_dimensions) is held fixed."""
     inputs = inputs.detach().requires_grad_(True)
-    # a copy, which layers may change in place
-    (found,) = torch.autograd.grad(target(module(inputs.clone()), own).sum(), inputs)
+    works_in_place = any(getattr(layer, "inplace", False) for layer in module.modules())
+    given = inputs.clone() if works_in_place else inputs
+    (found,) = torch.autograd.grad(target(module(given), own).sum(), inputs)
     return found
