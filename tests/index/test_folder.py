@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from insignia_index import Atlas, InputFile, build_atlas, remove_studies
-from insignia_index.build.errors import StudyExists
 from insignia_index.catalog.lock import writer_lock
 from insignia_index.verify import verify_atlas
 from insignia_model.errors import AtlasCorrupt, AtlasLocked, AtlasNotFound, InvalidArgument
@@ -40,8 +39,8 @@ def test_a_folder_that_held_something_else_keeps_it(tmp_path: Path) -> None:
     folder = tmp_path / "atlas"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(StudyExists):
-        build_atlas(folder, [file_of(tmp_path, study("A")), file_of(tmp_path, study("A"))])
+    with pytest.raises(InvalidArgument, match=r"it has notes\.txt"):
+        build_atlas(folder, [file_of(tmp_path, study("A"))])
     assert tree(folder) == {"notes.txt": b"mine"}
     assert [*folder.iterdir()] == [folder / "notes.txt"]
 

@@ -47,7 +47,10 @@ def cells() -> dict[str, np.ndarray]:
 
 
 def built(folder: Path, value_dtype: str, sample_field: str | None = None) -> Path:
-    files = [InputFile(DATA / name, sample_field=sample_field) for name in EXPECTED["files"]]
+    hidden = ("sample",) if sample_field else ()
+    files = [
+        InputFile(DATA / name, sample_field=sample_field, drop_fields=hidden) for name in EXPECTED["files"]
+    ]
     build_atlas(folder, files, value_dtype=value_dtype)
     return folder
 

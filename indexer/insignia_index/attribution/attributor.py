@@ -61,7 +61,7 @@ class Attributor:
         if self.recipe.precision == "tf32" and self.device.type != "cuda":
             raise InvalidArgument("precision", "tf32 is for CUDA devices; use float32 or bfloat16 here")
         way = Collapsed if can_collapse(model.module) else General
-        #: cells that are attributed together: in which company does not depend on more than their number
+        #: cells of a batch; of whole batches the numbers are the same, however the cells are divided
         self.batch_cells = BATCH_CELLS if way is Collapsed else model.rows_at_once
         self._way = way(model, self.device)
         self._multipliers = multipliers_of(self.recipe)

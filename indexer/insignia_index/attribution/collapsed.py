@@ -92,10 +92,13 @@ def _without_batch_norms(layers: list[nn.Module]) -> list[nn.Module]:
     fused: list[nn.Module] = []
     for layer in layers:
         before = fused[-1] if fused else None
-        # one without weights, or without what evaluation goes by, stays a layer of its own
-        is_fixed = isinstance(layer, nn.BatchNorm1d) and layer.affine and layer.track_running_stats
-        if is_fixed and isinstance(layer, nn.BatchNorm1d) and isinstance(before, nn.Linear):
+        if isinstance(layer, nn.BatchNorm1d) and isinstance(before, nn.Linear) and _is_fixed(layer):
             fused[-1] = fuse_linear_bn_eval(before.eval(), layer.eval())
         else:
             fused.append(layer)
     return fused
+
+
+def _is_fixed(norm: nn.BatchNorm1d) -> bool:
+    """Whether a batch norm is a product and a sum in evaluation, and has the weights that are fused."""
+    return bool(norm.affine and norm.track_running_stats)
