@@ -48,7 +48,7 @@ proto-check: .venv/.done  ## lint proto/ and see that the generated modules are 
 	cd proto && ../$(BIN)/buf lint
 	rm -rf .proto-check && mkdir .proto-check
 	PATH=$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -I proto --python_out=.proto-check --grpc_python_out=.proto-check $(PROTO)
-	diff -r -x '*.proto' -x '*.pyi' -x '__init__.py' -x __pycache__ .proto-check/insignia_proto proto/insignia_proto
+	diff -r -x '*.proto' -x '*.pyi' -x '__init__.py' -x py.typed -x __pycache__ .proto-check/insignia_proto proto/insignia_proto
 	rm -rf .proto-check
 
 # numba looks at a kernel's own file only: after a change of a function that other kernels call, forget them all
