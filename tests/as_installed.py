@@ -4,8 +4,6 @@
 (exit code, output).
 """
 
-import contextlib
-import io
 import json
 import sys
 from collections.abc import Sequence
@@ -60,15 +58,10 @@ def main() -> None:
     """Run the commands one after the other."""
     commands = json.load(sys.stdin)
     hide(sys.argv[1])
-    from insignia_client.cli.main import main as insignia
+    from contract.serving import insignia
 
-    ended = []
-    for command in commands:
-        said = io.TextIOWrapper(io.BytesIO(), write_through=True)
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            code = insignia(command)
-        ended.append((code, said.buffer.getvalue().decode()))  # type: ignore[attr-defined]
-    print(json.dumps(ended))
+    done = [insignia(*command) for command in commands]
+    print(json.dumps([(each.returncode, each.stdout + each.stderr) for each in done]))
 
 
 if __name__ == "__main__":

@@ -137,8 +137,7 @@ class Wire:
 
     def timeout(self, timeout_s: float | None) -> float | None:
         """Seconds that a call may take: its own, or else the client's."""
-        seconds = self.timeout_s if timeout_s is None else timeout_s
-        return self.bound(seconds)
+        return self.bound(self.timeout_s if timeout_s is None else timeout_s)
 
     @staticmethod
     def bound(seconds: float | None) -> float | None:

@@ -74,7 +74,10 @@ def sendable(make: Callable[P, M]) -> Callable[P, M]:
         except InsigniaError:
             raise
         except (ValueError, TypeError, OverflowError) as error:
-            raise InvalidArgument("request", f"it cannot be sent: {error}") from error
+            raise InvalidArgument(
+                "request",
+                f"it cannot be sent ({error}); give smaller numbers, and names that are Unicode text",
+            ) from error
 
     return made
 

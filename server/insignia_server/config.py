@@ -33,7 +33,8 @@ HIGHEST = {"threads": 1024, "processes": 256, "max_concurrent": 1024, "max_messa
 
 def _cores() -> int:
     """Cores that this process may use, which a container makes fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(n, HIGHEST["threads"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,10 +87,11 @@ def insignia() -> None:
     """Search gene signatures in single-cell attribution atlases."""
 
 
-def _failed(problem: str) -> int:
+def _failed(problem: str = "") -> int:
     """Say what went wrong; what stdout still holds is given up, as it would fail again at the end."""
-    click.echo(f"insignia: {problem}", err=True)
-    with suppress(OSError, ValueError):
+    if problem:
+        click.echo(f"insignia: {problem}", err=True)
+    with suppress(OSError, ValueError):  # a stdout that is no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_FAILED
 
@@ -108,8 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.Abort:
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
+        return _failed()
     except UnicodeEncodeError as error:
         text = error.object[error.start : error.end]
         return _failed(f"cannot write {text!a} as {error.encoding}; PYTHONIOENCODING=utf-8 or --out help")

@@ -146,9 +146,10 @@ def csv_text(table: Table) -> str:
 def json_text(value: Any) -> str:
     """JSON, one space deep, keys as given; infinite numbers, which JSON lacks, as text."""
     try:
-        return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    except ValueError:
-        return json_text(_finite(value))
+        text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    except ValueError:  # rare, so that other answers are not copied
+        text = json.dumps(_finite(value), indent=1, ensure_ascii=False)
+    return f"{text}\n"
 
 
 def _finite(value: Any) -> Any:

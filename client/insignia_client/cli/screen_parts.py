@@ -34,21 +34,20 @@ class Parts:
             self.n_done = int(part.stem.rpartition("-")[2])
 
     def _check(self, question: str) -> None:
-        about = self.path / _QUESTION
-        if not about.exists():
-            unfinished = self.path / f".{_QUESTION}"
-            if any(path != unfinished for path in self.path.iterdir()):
-                raise InvalidArgument("--out", f"{self.path} is there and is not part of a screen")
-            unfinished.write_text(question)
-            unfinished.replace(about)
-        if about.read_text() != question and not any(self.path.glob("part-*")):
-            about.write_text(question)  # of another question nothing was answered
-        if about.read_text() != question:
-            raise InvalidArgument(
-                "--out",
-                f"{self.path} holds an unfinished screen of another question, library or revision of the "
-                "atlas; remove it, or choose another --out",
-            )
+        about, unfinished = self.path / _QUESTION, self.path / f".{_QUESTION}"
+        if about.exists():
+            if about.read_text() == question:
+                return
+            if any(self.path.glob("part-*")):
+                raise InvalidArgument(
+                    "--out",
+                    f"{self.path} holds an unfinished screen of another question, library or revision of the "
+                    "atlas; remove it, or choose another --out",
+                )  # else nothing was answered of it
+        elif any(path != unfinished for path in self.path.iterdir()):
+            raise InvalidArgument("--out", f"{self.path} is there and is not part of a screen")
+        unfinished.write_text(question)
+        unfinished.replace(about)
 
     def _find(self) -> Path | None:
         """File of the signatures behind those that are done: its name says from where to where."""

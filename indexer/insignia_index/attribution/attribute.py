@@ -72,14 +72,18 @@ def attribute_file(
             return AttributionReport(0, 0, 0, made, unchanged=True)
         if not replace_output:
             raise OutputExists(out)
-    partial = out.with_name(out.name + ".partial")
-    with full_disk(out), open_attributed(file) as source, Parts(partial, digest) as parts:
+    with full_disk(out), open_attributed(file) as source, Parts(partial_of(out), digest) as parts:
         n_resumed = parts.n_cells
         _make(source, parts, progress or SilentProgress(), file.path.name)
         said = {**source.recipe, "digest": digest}
         _write(out, source, parts, said)
         parts.remove()
     return AttributionReport(parts.n_cells, parts.n_entries, n_resumed, said)
+
+
+def partial_of(out: Path) -> Path:
+    """Where what is made of an output is kept until all is done."""
+    return out.with_name(f"{out.name}.partial")
 
 
 def _check_out(out: Path, counts: Path, model: Path) -> None:

@@ -46,7 +46,8 @@ class BuildReport:
     """What a build did: studies added, replaced, and those that were already there unchanged.
 
     ``recipes``: how attributions were made in passing, by the file of their counts.
-    ``faiss``: what was done about FAISS indexes, if the atlas has or had any.
+    ``faiss``: what was done about FAISS indexes, if the atlas has or had any. ``changed``: whether there is a
+    new revision, be it of nothing but these or the gene table.
     """
 
     added: list[str] = field(default_factory=list)
@@ -55,6 +56,7 @@ class BuildReport:
     n_cells: int = 0
     n_postings: int = 0
     revision: int = 0
+    changed: bool = False
     recipes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     faiss: TrainReport | None = None
 
@@ -164,6 +166,7 @@ class AtlasBuild:
         self._needed = needed
         self._faiss = faiss
         self._writer = writer
+        self._revision = writer.record.revision
         self._replace = replace
         self._progress = progress
         self._gene_ids = {gene: i for i, gene in enumerate(writer.genes)}
@@ -218,6 +221,7 @@ class AtlasBuild:
                 self._writer, self._faiss, progress=self._progress, checked=self._staged
             )
         self.report.revision = self._writer.record.revision
+        self.report.changed = self.report.revision > self._revision
         return self.report
 
     def check_needed(self) -> None:

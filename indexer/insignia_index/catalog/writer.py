@@ -237,7 +237,7 @@ def _check_is_free(path: Path) -> None:
     """
     ours = {LOCK, "meta.lmdb", "meta.lmdb-lock", SHARDS, STAGING}  # another writer may just have begun
     shards = path / SHARDS
-    if any(shards.glob(f"*/{MANIFEST}")):  # an atlas that has lost its catalog: `open_catalog` says so
+    if any(shards.glob(f"*/{MANIFEST}")):  # an atlas that has lost its catalog: `is_new` says so
         return
     found = [*(path.iterdir() if path.exists() else ()), *(shards.iterdir() if shards.is_dir() else ())]
     strange = [file for file in found if file.name not in ours]

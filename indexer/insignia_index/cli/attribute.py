@@ -140,7 +140,7 @@ def attribute(
     from insignia_index.build.progress import BarProgress
 
     with extra("attribution", "insignia attribute"):
-        from insignia_index.attribution.attribute import attribute_file
+        from insignia_index.attribution.attribute import attribute_file, partial_of
 
     wanted = attribution_of(model, options)
     try:
@@ -155,7 +155,7 @@ def attribute(
             progress=BarProgress(),
         )
     except KeyboardInterrupt:
-        if (partial := out.with_name(f"{out.name}.partial")).exists():
+        if (partial := partial_of(out)).exists():
             click.echo(
                 f"\nstopped: what is done is in {partial}; the same command goes on from there", err=True
             )

@@ -192,7 +192,7 @@ def summary(atlas: Path, report: BuildReport) -> str:
         if studies
     ]
     if not report.added and not report.replaced:
-        nothing = "nothing to do: " if report.faiss is None else ""
+        nothing = "" if report.changed else "nothing to do: "
         return f"{atlas}: {nothing}{', '.join(done)} (revision {report.revision})"
     return (
         f"{atlas}: {', '.join(done)}; {report.n_cells:,} cells, {report.n_postings:,} postings "

@@ -289,6 +289,18 @@ def test_a_column_out_of_range_is_told(tmp_path: Path, cells: Path, model: Path)
         assert not (tmp_path / "out.h5ad.partial").exists()
 
 
+def test_an_interrupted_command_says_where_it_goes_on(
+    tmp_path: Path, cells: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(self: Parts, *given: object) -> None:
+        self.n_cells += 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Parts, "append", stop)
+    done = run("attribute", cells, "--model", model, "-o", tmp_path / "out.h5ad")
+    assert (done.exit_code, "out.h5ad.partial; the same command goes on" in done.output) == (1, True)
+
+
 def test_attributions_are_no_counts(tmp_path: Path, cells: Path, model: Path) -> None:
     attribute_file(cells, model, tmp_path / "out.h5ad", Recipe(target_sum=None))
     with pytest.raises(NotCounts, match="has attributions already"):

@@ -248,6 +248,7 @@ def test_the_command_line(tmp_path: Path) -> None:
     built = run("build", path, str(file), "--faiss", "auto")
     assert "FAISS: 1 index written (revision 2)" in built
     assert "recall of a profile with" in built
+    assert "nothing to do: 1 study already there, unchanged (revision 2)" in run("build", path, str(file))
     shown = run("info", path)
     assert "FAISS     auto, version 1, 128 dimensions" in shown
     assert "FAISS projected (" in shown
@@ -255,4 +256,5 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert "32 dimensions" in run("retrain", path, "--dimensions", "32") + run("info", path)
     assert "FAISS: no indexes" in run("retrain", path, "--faiss", "none")
     assert "FAISS" not in run("info", path)
+    assert "nothing to do" not in run("build", path, str(file), "--faiss", "exact")
     shutil.rmtree(path)
