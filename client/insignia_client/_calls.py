@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from insignia_client import _convert
 from insignia_client._errors import typed
+from insignia_client._tables import Malformed, table
 from insignia_client.errors import IncompatibleServer
 from insignia_model import (
     AtlasInfo,
@@ -154,7 +155,7 @@ class Wire:
         """Value of an answer."""
         try:
             return call.decode(message)
-        except _convert.Malformed as error:
+        except Malformed as error:
             raise IncompatibleServer(self.target, f"{call.method}: {error}") from error
 
     def shown(self, client: str, info: AtlasInfo | None) -> str:
@@ -270,7 +271,7 @@ def cells(ids: Iterable[CellId | tuple[str, str] | str]) -> Call[Table]:
     return Call(
         "GetCells",
         _convert.cells_request(CellId.of(i) for i in ids),
-        lambda answer: _convert.table(answer.cells),
+        lambda answer: table(answer.cells),
     )
 
 

@@ -6,6 +6,7 @@ from functools import partial
 
 from insignia_client import _convert
 from insignia_client._calls import Call
+from insignia_client._tables import table
 from insignia_model import Explanation, SearchRequest
 from insignia_proto.v1 import insignia_pb2 as pb
 
@@ -43,11 +44,11 @@ def explanation(answer: pb.ExplainResponse, request: SearchRequest) -> Explanati
         elapsed_ms=answer.elapsed_ms,
         genes=_convert.gene_report(answer.genes),
         group_by=tuple(answer.group_by),
-        cell_table=_convert.table(answer.cells),
-        cell_gene_table=_convert.table(answer.cell_genes),
-        group_table=_convert.table(answer.groups),
-        gene_table=_convert.table(answer.group_genes),
-        gene_summary_table=_convert.table(answer.gene_summary),
+        cell_table=table(answer.cells),
+        cell_gene_table=table(answer.cell_genes),
+        group_table=table(answer.groups),
+        gene_table=table(answer.group_genes),
+        gene_summary_table=table(answer.gene_summary),
         sentences=tuple(answer.sentences),
         signature=request.signature.name,
         min_cells=request.min_cells,

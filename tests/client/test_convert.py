@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from insignia_client import _convert
+from insignia_client import _convert, _tables
 from insignia_model import Column, Condition, GeneReport, HitRule, ScoreChunk, SearchRequest, Signature, Table
 from insignia_proto.v1 import insignia_pb2 as pb
 
@@ -47,7 +47,7 @@ def tables(draw: st.DrawFn) -> Table:
 
 @given(tables())
 def test_a_table_comes_back_as_it_was(encode: Any, table: Table) -> None:
-    back = _convert.table(pb.Table.FromString(encode.table(table).SerializeToString()))
+    back = _tables.table(pb.Table.FromString(encode.table(table).SerializeToString()))
     assert list(back.columns) == list(table.columns)
     for name, column in table.columns.items():
         same = back[name]
@@ -84,7 +84,7 @@ def test_numbers_are_read_whatever_their_count_and_what_a_newer_server_adds(n: i
     ):
         newer = message.SerializeToString() + b"\x7a\x03abc"  # field 15, which this version does not know
         name = "floats" if dtype is np.float32 else "doubles"
-        column = _convert.column(pb.Column(name="x", **{name: type(message).FromString(newer)}))
+        column = _tables.column(pb.Column(name="x", **{name: type(message).FromString(newer)}))
         np.testing.assert_array_equal(column.values, values.astype(dtype))
         assert column.values.dtype == dtype
         assert column.values.flags.writeable
@@ -129,8 +129,8 @@ def test_every_operator_has_a_code() -> None:
     ],
 )
 def test_columns_that_contradict_themselves_are_refused(bad: pb.Column) -> None:
-    with pytest.raises(_convert.Malformed):
-        _convert.column(bad)
+    with pytest.raises(_tables.Malformed):
+        _tables.column(bad)
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ def test_columns_that_contradict_themselves_are_refused(bad: pb.Column) -> None:
     ],
 )
 def test_scores_that_contradict_themselves_are_refused(bad: pb.ScoresResponse) -> None:
-    with pytest.raises(_convert.Malformed):
+    with pytest.raises(_tables.Malformed):
         _convert.score_chunk(bad)
-    with pytest.raises(_convert.Malformed):
+    with pytest.raises(_tables.Malformed):
         _convert.gene_report(pb.GeneReport(asked=["a"]))
 
 
