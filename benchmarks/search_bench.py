@@ -5,6 +5,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from atlases import Bench, Scale
+from cores import second_thread
 from insignia_index import Atlas
 from insignia_index.format.layout import BITMAP, BLOCK_CELLS, FULL, LIST, container_bytes
 from report import Row, Section, milliseconds, ratio
@@ -33,6 +34,7 @@ def search(bench: Bench) -> Section:
             rows.append(
                 ratio(f"{label}, two threads against one", p50(seconds[1]), p50(seconds[2]), at_least=least)
             )
+    rows += second_thread(sizes.rounds)
     return Section(f"Complete search, embedded: {sizes.search}", tuple(rows))
 
 

@@ -109,8 +109,10 @@ class Atlas(SimilarCells):
             studies = [study.faiss for study in snapshot.studies]
             dense = Dense(snapshot, faiss, studies, device=self._device.number if self._device else None)
         if self._device is not None:
-            # FAISS comes when it is first asked for, and finds the memory that is left for it
-            reserved = dense.device_bytes if dense else 0
+            # FAISS comes when it is first asked for, and finds the memory that is left for it; what that of
+            # the earlier revision has taken is not free anyway
+            there = earlier.dense.bytes_on_device if earlier and earlier.dense else 0
+            reserved = max(0, dense.device_bytes - there) if dense else 0
             device = self._device.open(snapshot, earlier.device if earlier else None, reserved)
         return Session(snapshot, Groupings(snapshot), genes, Buffers(), self._threads, dense, device)
 

@@ -120,6 +120,18 @@ def test_samples_of_any_size_have_the_statistics_of_the_processor(
                 assert_same(atlas, SearchRequest.of(GENES[2:9], hits=hits, where=where))
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-36])
+def test_numbers_that_a_gpu_takes_for_zero_unless_told_otherwise(
+    tmp_path: Path, open_on_device: OpenAtlas, size: float
+) -> None:
+    made = study("small", 300, GENES[:4], density=[0.02, 0.4, 1.0, 0.1])
+    path = build(tmp_path, [made.with_(values=(made.values * size).astype(np.float32))])
+    with open_on_device(path) as atlas:
+        assert atlas.search(GENES[:4]).to_dict()["cells"][0]["score"] > 0
+        for weights in ({"G1": 1.0}, {"G0": 0.3, "G1": 0.001, "G2": 0.01, "G3": 1e-4}):
+            assert_same(atlas, SearchRequest.of(weights, k=20))
+
+
 def test_more_tiles_than_threads_and_ties_in_all_of_them(tmp_path: Path, open_on_device: OpenAtlas) -> None:
     made = study("tied", 6_000, GENES[:3], density=[0.5, 0.02, 1.0], batch=[i % 3 for i in range(6_000)])
     made = made.with_(values=np.minimum(np.ceil(made.values), 1).astype(np.float32))

@@ -21,7 +21,7 @@ class NoDriver(Exception):
     """What CuPy raises."""
 
 
-def fake_cupy(n_devices: int | None) -> SimpleNamespace:
+def fake_cupy(n_devices: int | None, has_compiler: bool = True) -> SimpleNamespace:
     """A CuPy that sees so many devices, or (None) no driver."""
 
     def count() -> int:
@@ -29,8 +29,13 @@ def fake_cupy(n_devices: int | None) -> SimpleNamespace:
             raise NoDriver("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
         return n_devices
 
+    def version() -> tuple[int, int]:
+        if not has_compiler:
+            raise RuntimeError("libnvrtc.so.13: cannot open shared object file")
+        return 13, 0
+
     runtime = SimpleNamespace(getDeviceCount=count, CUDARuntimeError=NoDriver)
-    return SimpleNamespace(cuda=SimpleNamespace(runtime=runtime))
+    return SimpleNamespace(cuda=SimpleNamespace(runtime=runtime, nvrtc=SimpleNamespace(getVersion=version)))
 
 
 def test_devices_have_a_kind_and_a_number() -> None:
@@ -48,6 +53,7 @@ def test_devices_have_a_kind_and_a_number() -> None:
         (fake_cupy(None), "cuda", "offers no device .*InsufficientDriver"),
         (fake_cupy(0), "cuda", "there are 0 CUDA devices"),
         (fake_cupy(2), "cuda:2", "there are 2 CUDA devices, numbered from 0"),
+        (fake_cupy(1, has_compiler=False), "cuda", r"NVRTC.*pip install 'insignia\[gpu\]' \(libnvrtc.so.13"),
     ],
 )
 def test_a_device_that_is_not_there_says_why_and_auto_takes_the_processor(

@@ -32,7 +32,7 @@ class FakeCupy:
     def __init__(self, library: Path, n_bytes: int) -> None:
         self.emulated = EmulatedDevice(library, n_bytes)
         self.used: list[Any] = []
-        self.modules: list[dict[str, Any]] = []
+        self.compiled: list[tuple[str, tuple[str, ...]]] = []
         runtime = SimpleNamespace(
             CUDARuntimeError=type("CUDARuntimeError", (RuntimeError,), {}),
             getDeviceCount=lambda: 1,
@@ -47,6 +47,9 @@ class FakeCupy:
             MemoryPool=self._pool,
             memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
             runtime=runtime,
+            nvrtc=SimpleNamespace(getVersion=lambda: (13, 0)),
+            compiler=SimpleNamespace(compile_using_nvrtc=self._compile),
+            function=SimpleNamespace(Module=self._module),
         )
 
     def _stream(self, non_blocking: bool) -> Any:
@@ -73,10 +76,16 @@ class FakeCupy:
         assert stream == 77
         ctypes.memset(address, value, n_bytes)
 
-    def RawModule(self, *, code: str, options: tuple[str, ...], backend: str) -> Any:
-        self.modules.append({"code": code, "options": options, "backend": backend})
+    def _compile(self, code: str, options: tuple[str, ...]) -> tuple[bytes, None]:
+        self.compiled.append((code, options))
+        return b"cubin", None
+
+    def _module(self) -> Any:
+        loaded: list[bytes] = []
 
         def get_function(name: str) -> Any:
+            assert loaded == [b"cubin"]
+
             def launch(grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
                 assert [type(argument) for argument in args] == [np.uint64, np.int64]
                 (self.emulated.n_threads,) = block
@@ -84,7 +93,7 @@ class FakeCupy:
 
             return launch
 
-        return SimpleNamespace(get_function=get_function)
+        return SimpleNamespace(load=loaded.append, get_function=get_function)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +118,7 @@ def test_a_search_through_cupy(cupy: FakeCupy, tmp_path: Path) -> None:
             for where in (None, {"study": "b"}):
                 assert_same(atlas, SearchRequest.of(["G0", "G1", "G2", "G3", "G4"], hits=hits, where=where))
     assert cupy.used == [0, "stream"]
-    assert cupy.modules == [{"code": kernel_source(), "options": OPTIONS, "backend": "nvrtc"}]
+    assert cupy.compiled == [(kernel_source(), OPTIONS)]
     assert {kernel.split("_")[0] for kernel, _ in cupy.emulated.launched} >= {"score", "statistics", "finish"}
 
 

@@ -36,8 +36,11 @@ class Twin:
         self.fails_at = fails_at
         self.begun, self.hold = threading.Event(), threading.Event()
         self.hold.set()
+        self.closed = 0
 
     def free_bytes(self) -> int:
+        if self.fails_at == "free":
+            raise AttributeError("this build of FAISS has no cudaMalloc")
         return 1 << 40
 
     def put(self, index: Any) -> Any:
@@ -45,6 +48,10 @@ class Twin:
         if self.fails_at == "put" and len(self.batches) == 0 and index.ntotal:
             raise RuntimeError("Failed to cudaMalloc")
         return index
+
+    def close(self) -> None:
+        self.threads.add(threading.get_ident())
+        self.closed += 1
 
     def search(
         self, resident: Any, queries: np.ndarray, k: int, n_probe: int
@@ -159,18 +166,40 @@ def test_all_cells_of_one_thread_and_batches_equal_single_answers(host: Projecte
     index.close()
 
 
-@pytest.mark.parametrize("fails_at", ["put", "search"])
+@pytest.mark.parametrize("fails_at", ["free", "put", "search"])
 def test_without_memory_the_processor_answers_and_it_is_said_once(
     host: Projected, caplog: pytest.LogCaptureFixture, fails_at: str
 ) -> None:
+    twin = Twin(fails_at)
     with caplog.at_level(logging.WARNING):
-        index = DeviceIndex(host, Twin(fails_at))
+        index = DeviceIndex(host, twin)
         for query in queries(3):
             rows, _ = index.candidates(query, 20)
             assert sorted(rows.tolist()) == sorted(host.candidates(query, 20)[0].tolist())
     assert index.n_cells_on_device == 0
     assert len(caplog.records) == 1
     assert "cudaMalloc" in caplog.text
+    # what is left of its memory is for others
+    assert (index._resident, twin.closed, len(twin.threads)) == ([], 1, 1)
+    index.close()
+
+
+def test_questions_that_wait_while_one_fails_are_answered_by_the_processor(host: Projected) -> None:
+    twin = Twin("search")
+    twin.hold.clear()
+    index = DeviceIndex(host, twin)
+    asked = queries(5)
+    with ThreadPoolExecutor(5) as pool:
+        first = pool.submit(index.candidates, asked[0], 20)
+        assert twin.begun.wait(10)
+        later = [pool.submit(index.candidates, query, 20) for query in asked[1:]]
+        while len(index._waiting) < 4:
+            time.sleep(0.001)
+        twin.hold.set()
+        found = [answer.result(10)[0] for answer in (first, *later)]
+    for query, rows in zip(asked, found, strict=True):
+        assert sorted(rows.tolist()) == sorted(host.candidates(query, 20)[0].tolist())
+    assert twin.closed == 1
     index.close()
 
 

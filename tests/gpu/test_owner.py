@@ -5,13 +5,14 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from insignia_index import Atlas, CancelToken, SearchRequest
-from insignia_index.gpu import batch, owner
+from insignia_index.gpu import batch, engine, owner
 from insignia_index.gpu.device import DeviceMemoryFull
 from insignia_model.errors import SearchCancelled
 
@@ -43,6 +44,19 @@ def requests(n: int) -> list[SearchRequest]:
         )
         for i in range(n)
     ]
+
+
+def test_an_answer_that_comes_as_the_wait_ends_is_an_answer() -> None:
+    class Late(Future[int]):
+        """Done only when somebody gave up waiting."""
+
+        def result(self, timeout: float | None = None) -> int:
+            if not self.done():
+                self.set_result(7)
+                raise engine.NotYet
+            return super().result(timeout)
+
+    assert engine._wait(SimpleNamespace(future=Late(), cancel=CancelToken())) == 7
 
 
 class Holding:

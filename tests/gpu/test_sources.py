@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from insignia_index.gpu import layout
-from insignia_index.gpu.source import KERNELS, kernel_source
+from insignia_index.gpu.source import KERNELS, OPTIONS, kernel_source
 from insignia_index.kernels.moments import CHAINS
 
 from .conftest import MakeDevice
@@ -21,7 +21,7 @@ from .conftest import MakeDevice
 def test_the_kernels_compile_for_a_device_without_warnings(tmp_path: Path, architecture: str) -> None:
     source = tmp_path / "kernels.cu"
     source.write_text(kernel_source())
-    command = ["nvcc", "-std=c++17", "--fmad=false", f"-arch={architecture}", "-cubin", "-Xptxas", "-v"]
+    command = ["nvcc", *OPTIONS, f"-arch={architecture}", "-cubin", "-Xptxas", "-v"]
     command += ["-Werror", "all-warnings", "-o", tmp_path / "kernels.cubin", source]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -29,6 +29,17 @@ def test_the_kernels_compile_for_a_device_without_warnings(tmp_path: Path, archi
     assert set(re.findall(r"(\d+) bytes spill", done.stderr)) == {"0"}
     compiled = set(re.findall(r"Compiling entry function '(\w+)'", done.stderr))
     assert compiled == set(KERNELS)
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
+def test_no_instruction_takes_small_numbers_for_zero_or_fuses_unasked(tmp_path: Path) -> None:
+    source, assembly = tmp_path / "kernels.cu", tmp_path / "kernels.ptx"
+    source.write_text(kernel_source())
+    command = ["nvcc", *OPTIONS, "-arch=sm_80", "-ptx", "-o", assembly, source]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    text = assembly.read_text()
+    assert "fma.rn.f32" in text  # bitmaps are added so
+    assert ".ftz" not in text
 
 
 def test_python_names_the_kernels_that_there_are() -> None:

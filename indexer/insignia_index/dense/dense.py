@@ -79,6 +79,12 @@ class Dense:
             return 0
         return device_bytes(n_cells, self.record.n_dimensions)
 
+    @property
+    def bytes_on_device(self) -> int:
+        """Memory that the projected indexes have taken on a device."""
+        loaded = self._loaded
+        return self.device_bytes if loaded is not None and loaded.is_on_device else 0
+
     def load(self) -> _Loaded:
         """Indexes and rows; raises `AtlasCorrupt` and `EngineUnavailable`."""
         with self._loading:
@@ -176,6 +182,11 @@ class _Loaded:
     def on(self, index: DeviceIndex) -> None:
         """Let a device scan the projections."""
         self._scan, self._scout = index, None
+
+    @property
+    def is_on_device(self) -> bool:
+        """Whether a device scans the projections."""
+        return isinstance(self._scan, DeviceIndex) and self._scan.n_cells_on_device > 0
 
     def find(
         self, genes: Ints, weights: npt.NDArray[np.float64], k: int, n_candidates: int,

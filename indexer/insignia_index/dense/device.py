@@ -54,6 +54,9 @@ class Backend(Protocol):
     def search(self, resident: Any, queries: Floats, k: int, n_probe: int) -> tuple[Floats, Ints]:
         """Scores float32 and ids int64 (n, k) of the best, -1: none; RuntimeError without memory."""
 
+    def close(self) -> None:
+        """Give up the room to work in; nothing will be asked any more."""
+
 
 class GpuBackend:
     """A CUDA device by way of FAISS, whose one `StandardGpuResources` only one thread may use at a time."""
@@ -61,15 +64,19 @@ class GpuBackend:
     def __init__(self, number: int) -> None:
         self._faiss, self._number = faiss_module(), number
         self.name = f"cuda:{number}"
-        self._resources = self._faiss.StandardGpuResources()
+        self._resources: Any = self._faiss.StandardGpuResources()
         self._resources.setTempMemory(_TEMPORARY_BYTES)  # else it takes up to 1.5 GiB
         self._options = self._faiss.GpuClonerOptions()
         self._options.useFloat16 = True  # flat indexes; scalar quantisers stay what they are
         self._options.indicesOptions = self._faiss.INDICES_64_BIT
+        if hasattr(self._options, "use_cuvs"):  # which has no lists of 8-bit codes
+            self._options.use_cuvs = False
 
     def free_bytes(self) -> int:
-        """As the driver says."""
-        return int(self._faiss.getFreeMemory(self._number))
+        """As the driver says; FAISS for Python does not."""
+        from insignia_index.gpu.cuda import free_memory  # nothing of the kind unless there is a device
+
+        return free_memory(self._number)
 
     def put(self, index: Any) -> Any:
         """Clone the index to the device."""
@@ -82,6 +89,10 @@ class GpuBackend:
         found: tuple[Floats, Ints] = resident.search(queries, k)
         return found
 
+    def close(self) -> None:
+        """Indexes that are still there hold the resources, too."""
+        self._resources = None
+
 
 def gpu_backend(number: int) -> GpuBackend | None:
     """The backend of a device, or None if this FAISS has no GPU support or sees no such device."""
@@ -89,7 +100,11 @@ def gpu_backend(number: int) -> GpuBackend | None:
     if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() <= number:
         log.warning("FAISS stays on the processor: the installed faiss sees no device cuda:%d", number)
         return None
-    return GpuBackend(number)
+    try:
+        return GpuBackend(number)
+    except Exception as error:  # whatever a build of FAISS lacks: the processor can answer
+        log.warning("FAISS stays on the processor: cuda:%d: %s", number, error)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +146,13 @@ class DeviceIndex:
     ) -> tuple[Ints, Floats]:
         """As `Projected.candidates`."""
         n_passing = self.n_cells if n_passing is None else n_passing
+        if not self._works or not n:
+            return self.host.candidates(projection, n, passing, n_passing)
         fetched = n * self.n_cells / max(1, n_passing)
         # of each part: twice its share
-        k = int(np.ceil(2 * fetched / max(1, len(self._resident))))
+        k = int(np.ceil(2 * fetched / N_PARTS))
         too_wide = k > MOST or fetched > _MOST_FETCHED * n or self.host.n_probe(n, n_passing) > self._n_probe
-        if not self._works or not n or too_wide:
+        if too_wide:
             return self.host.candidates(projection, n, passing, n_passing)
         ask = _Ask(projection / np.float32(self.codec.scale), k)
         self._waiting.append(ask)
@@ -158,19 +175,23 @@ class DeviceIndex:
     def _fill(self, memory: int | None) -> bool:
         """Make all parts resident; False, and nothing is, if they do not fit."""
         needed = device_bytes(self.n_cells, self.codec.n_dimensions)
-        free = self._backend.free_bytes() if memory is None else memory
-        if needed > free:
-            text = "FAISS stays on the processor: it needs %d bytes of %s, where %d are free"
-            log.warning(text, needed, self.name, free)
-            return False
         try:
-            for part in self.host.parts(N_PARTS):
-                self._resident.append(self._backend.put(part))
-        except RuntimeError as error:
-            self._resident.clear()
-            log.warning("FAISS stays on the processor: %s: %s", self.name, error)
-            return False
-        return True
+            free = self._backend.free_bytes() if memory is None else memory
+            if needed <= free:
+                for part in self.host.parts(N_PARTS):
+                    self._resident.append(self._backend.put(part))
+                return True
+            problem = f"it needs {needed:,} bytes, where {free:,} are free"
+        except Exception as error:  # no memory, or whatever a build of FAISS lacks: the processor can answer
+            problem = str(error)
+        log.warning("FAISS stays on the processor: %s: %s", self.name, problem)
+        self._leave()
+        return False
+
+    def _leave(self) -> None:
+        """Give the device's memory to others."""
+        self._resident.clear()
+        self._backend.close()
 
     def _id(self, found: Ints, part: int) -> Ints:
         """Ids of `Projected.passing` of what a part found."""
@@ -185,9 +206,13 @@ class DeviceIndex:
         if not asks:  # an earlier call took them along
             return
         try:
+            if not self._resident:
+                raise RuntimeError("an earlier question failed")
             queries, k = np.stack([ask.query for ask in asks]), max(ask.k for ask in asks)
             found = [self._backend.search(part, queries, k, self._n_probe) for part in self._resident]
         except BaseException as error:  # whoever waits must not wait for ever
+            if isinstance(error, RuntimeError) and self._resident:
+                self._leave()
             for ask in asks:
                 ask.future.set_exception(error)
             return

@@ -45,7 +45,10 @@ class CudaDevice:
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._stream.use()  # also for what the memory pool orders by
         self._pool = cupy.cuda.MemoryPool()
-        module = cupy.RawModule(code=kernel_source(), options=OPTIONS, backend="nvrtc")
+        # not `cupy.RawModule`, which adds -ftz=true: small attributions times small weights would become 0
+        compiled, _ = cupy.cuda.compiler.compile_using_nvrtc(kernel_source(), OPTIONS)
+        module = cupy.cuda.function.Module()
+        module.load(compiled)
         self._kernels = {name: module.get_function(name) for name in KERNELS}
 
     def free_bytes(self) -> int:
@@ -100,6 +103,14 @@ class CudaDevice:
         self._pool.free_all_blocks()
 
 
+def free_memory(number: int) -> int:
+    """Bytes of a device that nobody has taken, for users of it that are no `CudaDevice`."""
+    import cupy
+
+    with cupy.cuda.Device(number):
+        return int(cupy.cuda.runtime.memGetInfo()[0])
+
+
 def find_cuda(number: int) -> str | None:
     """Why there is no such device, or None if there is."""
     try:
@@ -114,6 +125,10 @@ def find_cuda(number: int) -> str | None:
         return f"the CUDA driver offers no device ({error})"
     if number >= n_devices:
         return f"there are {n_devices} CUDA devices, numbered from 0"
+    try:
+        cupy.cuda.nvrtc.getVersion()
+    except (RuntimeError, ImportError, OSError) as error:  # a driver comes without it
+        return f"NVRTC, which compiles the kernels, is missing: pip install 'insignia[gpu]' ({error})"
     return None
 
 

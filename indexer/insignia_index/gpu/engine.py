@@ -105,8 +105,8 @@ def _wait(ask: Ask) -> tuple[npt.NDArray[np.float64], Any]:
         try:
             return ask.future.result(_CANCEL_S)
         except NotYet:
-            if ask.future.done():
-                raise
+            if ask.future.done():  # it came just now, or is such an error itself
+                return ask.future.result()
         try:
             ask.cancel.check()
         except BaseException:

@@ -11,8 +11,9 @@ _BY_VALUE = ("mark", "score", "statistics", "large", "digits", "narrow", "ties",
 #: Names of the kernels, each ``(uint64 address, int64 number)``; most for values of either kind.
 KERNELS = (*(f"{name}_{kind}" for name in _BY_VALUE for kind in ("half", "single")), "scan_ties")
 
-#: Scores must be those of the processor, which does not fuse a product and a sum unless it says so.
-OPTIONS = ("--std=c++17", "--fmad=false")
+#: Scores must be those of the processor, which does not fuse a product and a sum unless it says so, and does
+#: not take small numbers for 0.
+OPTIONS = ("--std=c++17", "--fmad=false", "--ftz=false")
 
 
 def kernel_source() -> str:
