@@ -275,11 +275,11 @@ def cells(ids: Iterable[CellId | tuple[str, str] | str]) -> Call[Table]:
     )
 
 
-def collected(stream: Iterable[tuple[ScoreChunk, GeneReport | None]]) -> Scores:
-    """All of a stream of scores."""
+def collected(stream: Iterable[tuple[ScoreChunk, GeneReport | None]], cell_ids: bool) -> Scores:
+    """All of a stream of scores, with names of the cells or without."""
     chunks, genes = [], GeneReport({})
     for chunk, report in stream:
         genes = report or genes
         if len(chunk.scores):
             chunks.append(chunk)
-    return Scores(tuple(chunks), genes)
+    return Scores(tuple(chunks), genes, cell_ids)

@@ -212,7 +212,7 @@ class AsyncClient:
     ) -> Scores:
         """Scores of all cells that pass ``where``, in (study, row) order, and what became of the genes."""
         call = _calls.scores(signature, where, aggregate, cell_ids, min_coverage, strict)
-        return _calls.collected([item async for item in self._stream(call, timeout_s)])
+        return _calls.collected([item async for item in self._stream(call, timeout_s)], cell_ids)
 
     def iter_scores(
         self,

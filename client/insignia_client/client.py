@@ -223,7 +223,7 @@ class Client:
     ) -> Scores:
         """Scores of all cells that pass ``where``, in (study, row) order, and what became of the genes."""
         call = _calls.scores(signature, where, aggregate, cell_ids, min_coverage, strict)
-        return _calls.collected(self._stream(call, timeout_s))
+        return _calls.collected(self._stream(call, timeout_s), cell_ids)
 
     def iter_scores(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -86,7 +87,7 @@ class Atlas(SimilarCells):
         does where there is one. ``device_memory``: bytes of its memory for postings (default: what is free,
         less room to work in); what does not fit is answered by the processor. The answers are the same.
         """
-        path = Path(path)
+        path = Path(path).absolute()  # whatever directory is the current one when a file is needed
         store = Store(path)
         engine = None
         try:
@@ -107,7 +108,9 @@ class Atlas(SimilarCells):
         dense, device = None, None
         if faiss is not None:
             studies = [study.faiss for study in snapshot.studies]
-            dense = Dense(snapshot, faiss, studies, device=self._device.number if self._device else None)
+            number = self._device.number if self._device else None
+            is_latest = partial(_is_latest, self._store, snapshot.revision)
+            dense = Dense(snapshot, faiss, studies, device=number, is_latest=is_latest)
         if self._device is not None:
             # FAISS comes when it is first asked for, and finds the memory that is left for it; what that of
             # the earlier revision has taken is not free anyway
@@ -269,7 +272,7 @@ class Atlas(SimilarCells):
         """Scores of all cells that pass the filter, in (study, row) order."""
         request = _scores_request(signature, where, aggregate, min_coverage, strict)
         stream = stream_scores(self._session, request, cell_ids, CancelToken())
-        return Scores(tuple(stream), stream.genes)
+        return Scores(tuple(stream), stream.genes, cell_ids)
 
     def iter_scores(
         self,
@@ -362,6 +365,10 @@ class Atlas(SimilarCells):
             self.explain(signature, k=1)
             self.similar(profile=signature, k=1)
             compile_kernels(self._session.snapshot, self._session.value_bits == 16)
+
+
+def _is_latest(store: Store, revision: int) -> bool:
+    return read_revision(store) == revision
 
 
 def _open_device(device: str, memory_bytes: int | None) -> DeviceEngine | None:

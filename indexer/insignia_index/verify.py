@@ -11,6 +11,7 @@ from insignia_index.catalog.catalog import MANIFEST, with_latest
 from insignia_index.catalog.records import StudyRecord
 from insignia_index.catalog.store import Store, check_pages
 from insignia_index.dense.files import dense_bytes, verify_dense
+from insignia_index.format.files import unreadable
 from insignia_index.format.reader import verify_files
 from insignia_index.snapshot import Snapshot
 from insignia_model.errors import AtlasCorrupt
@@ -60,8 +61,8 @@ def _verified(path: Path, store: Store) -> VerifyReport:
 def _verify_manifest(path: Path, study: StudyRecord) -> None:
     try:
         manifest = StudyRecord.from_json(path.read_bytes(), path)
-    except FileNotFoundError as error:
-        raise AtlasCorrupt(path, "it is missing") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
     # it was written before the study had a revision, or FAISS files
     if replace(manifest, revision=study.revision) != replace(study, faiss=None):
         raise AtlasCorrupt(path, "it is not what the catalog says of the study")

@@ -227,6 +227,16 @@ class AtlasLocked(AtlasError):
         )
 
 
+class TooManyReaders(AtlasError):
+    """So many have the atlas open that nobody else can."""
+
+    def __init__(self, path: object, most: int) -> None:
+        super().__init__(
+            f"{path}: {most:,} readers have it open, and no more can; end some, or ask a server",
+            path=str(path),
+        )
+
+
 class AtlasCorrupt(AtlasError):
     """A file of the atlas is not what the catalog says it is."""
 

@@ -21,7 +21,7 @@ EXPLAINED_CELL_COLUMNS = (
 CONTRIBUTION_COLUMNS = ("gene", "weight", "contribution", "share", "above_rest")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
     """What each gene of a signature adds to the score of the best cells and to the mean score of every group.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from insignia_model.table import Column, Table
 
@@ -43,6 +44,9 @@ class Themselves(Mapping[str, str]):
 
     def __repr__(self) -> str:
         return repr(self._names())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (self._names(),)  # what looks them up cannot be pickled
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,17 @@ class HitRule:
             raise InvalidArgument("hits", f"top needs a whole number of cells, 1 or more, not {self.value:g}")
 
     @classmethod
+    def of(cls, value: HitRule | str | None) -> HitRule:
+        """Rule from its text such as ``"percentile:95"``, the default for None."""
+        if value is None:
+            return cls()
+        if isinstance(value, str):
+            return cls.parse(value)
+        if not isinstance(value, HitRule):
+            raise InvalidArgument("hits", f"{value!r} is no rule; write HitRule.quantile(0.95) or 'top:100'")
+        return value
+
+    @classmethod
     def percentile(cls, value: float) -> HitRule:
         """Above this percentile (0-100), atlas-wide over the cells of the filter."""
         return cls("percentile", value)

@@ -146,7 +146,7 @@ class SearchRequest:
             k=k,
             where=conditions(where),
             group_by=names(group_by),
-            hits=HitRule.parse(hits) if isinstance(hits, str) else hits or HitRule(),
+            hits=HitRule.of(hits),
             aggregate=aggregate,
             quantiles=quantiles,
             min_cells=min_cells,

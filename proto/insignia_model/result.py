@@ -35,7 +35,7 @@ def cell_columns(cells: Table) -> tuple[str, ...]:
     return CELL_COLUMNS + PART_COLUMNS if behind == PART_COLUMNS else CELL_COLUMNS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SearchResult:
     """Best cells, and hit statistics of every group over **all** cells that pass the filter.
 
@@ -184,7 +184,7 @@ class SearchResult:
         return f"<p>{html.escape(self._summary())}</p>{self.group_table._repr_html_()}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ScoreChunk:
     """Scores of one study's cells that pass the filter (or of a run of them, in row order).
 
@@ -194,7 +194,7 @@ class ScoreChunk:
     study: str
     rows: npt.NDArray[np.int64]
     scores: npt.NDArray[Any]
-    cell_ids: tuple[str, ...] = ()
+    cell_ids: tuple[str, ...] = field(default=(), repr=False)
 
 
 class ScoreStream(Iterator[ScoreChunk]):
@@ -212,12 +212,13 @@ class ScoreStream(Iterator[ScoreChunk]):
         self._chunks.close()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """Scores of all cells that pass the filter, in (study, row) order."""
+    """Scores of all cells that pass the filter, in (study, row) order; ``cell_ids``: whether with names."""
 
     chunks: tuple[ScoreChunk, ...]
     genes: GeneReport = field(default_factory=lambda: GeneReport({}))
+    cell_ids: bool = False
 
     @property
     def values(self) -> npt.NDArray[Any]:
@@ -229,6 +230,10 @@ class Scores:
 
     def __iter__(self) -> Iterator[ScoreChunk]:
         return iter(self.chunks)
+
+    def __repr__(self) -> str:
+        n_studies = len({chunk.study for chunk in self.chunks})
+        return f"<Scores of {len(self):,} cells of {n_studies:,} studies, {self.genes.n_genes} genes used>"
 
     def plot(self, **options: Any) -> Figure:
         """Distribution of the scores with the cut-off (``cutoff="percentile:95"``), perhaps ``by="study"``.
@@ -243,14 +248,14 @@ class Scores:
         """Frame with study, row, [cell_id,] score."""
         import pandas as pd
 
+        # of no cell, too, columns of the right kind
+        chunks = self.chunks or (ScoreChunk("", np.empty(0, np.int64), np.empty(0, np.float32)),)
         frames = [
             pd.DataFrame(
-                {"study": c.study, "row": c.rows}
-                | ({"cell_id": list(c.cell_ids)} if c.cell_ids else {})
+                {"study": pd.Series([c.study] * len(c.rows), dtype=object), "row": c.rows}
+                | ({"cell_id": pd.Series(list(c.cell_ids), dtype=object)} if self.cell_ids else {})
                 | {"score": c.scores}
             )
-            for c in self.chunks
+            for c in chunks
         ]
-        if not frames:
-            return pd.DataFrame({"study": [], "row": [], "score": []})
         return pd.concat(frames, ignore_index=True)

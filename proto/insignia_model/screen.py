@@ -68,7 +68,7 @@ class ScreenRequest:
         return cls(
             where=conditions(where),
             group_by=names(group_by),
-            hits=HitRule.parse(hits) if isinstance(hits, str) else hits,
+            hits=None if hits is None else HitRule.of(hits),
             aggregate=aggregate,
             min_cells=min_cells,
             strict=strict,
@@ -100,7 +100,7 @@ class ScreenPlan:
     memory_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ScreenChunk:
     """Rows of the next ``n_signatures`` signatures, in their order; of each, best groups first."""
 
@@ -117,6 +117,9 @@ class ScreenStream(Iterator[ScreenChunk]):
 
     def __next__(self) -> ScreenChunk:
         return next(self._chunks)
+
+    def __repr__(self) -> str:
+        return f"<ScreenStream over {self.plan.n_cells:,} cells; .to_frame() reads all rows>"
 
     def close(self) -> None:
         """Stop; there is no further chunk."""

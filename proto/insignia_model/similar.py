@@ -90,7 +90,7 @@ class SimilarRequest:
             k=k,
             where=conditions(where),
             group_by=names(group_by),
-            hits=HitRule.parse(hits) if isinstance(hits, str) else hits or HitRule(),
+            hits=HitRule.of(hits),
             quantiles=quantiles,
             min_cells=min_cells,
             exclude_study=exclude_study,

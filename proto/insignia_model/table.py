@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,7 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Column:
     """One column: ``values (n,)`` of the dtype of its kind, a dictionary (category), a mask (integer, bool).
 
@@ -30,7 +30,7 @@ class Column:
 
     kind: str
     values: npt.NDArray[Any]
-    dictionary: Sequence[str] = ()
+    dictionary: Sequence[str] = field(default=(), repr=False)
     missing: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
@@ -131,14 +131,16 @@ class Column:
 
         if self.kind == "category":
             codes: npt.NDArray[np.int32] = self.values
-            return pd.Series(pd.Categorical.from_codes(codes, pd.Index(list(self.dictionary))))
+            categories = pd.Categorical.from_codes(codes, pd.Index(list(self.dictionary), dtype=object))
+            # else a frame that is grouped by it has rows for values that it does not have
+            return pd.Series(categories.remove_unused_categories())
         if self.missing is not None and self.missing.any():
             array = {"integer": pd.arrays.IntegerArray, "bool": pd.arrays.BooleanArray}[self.kind]
             return pd.Series(array(self.values, self.missing))
         return pd.Series(self.values)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Table:
     """Columns of equal length by name, in order."""
 
@@ -165,6 +167,9 @@ class Table:
     def head(self, n_rows: int) -> Table:
         """First ``n_rows`` rows."""
         return Table({name: column.head(n_rows) for name, column in self.columns.items()})
+
+    def __repr__(self) -> str:
+        return f"<Table of {len(self):,} rows: {', '.join(self.columns)}>"
 
     def _repr_html_(self, max_rows: int = 20) -> str:
         """Show the first rows in a notebook, and how many more there are."""

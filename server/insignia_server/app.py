@@ -122,8 +122,9 @@ async def serve(engine: Engine, config: ServerConfig, ready: Callable[[str], Non
     A process that another one started with `multiprocessing` also stops when that one is gone.
     """
     stopping, loop = asyncio.Event(), asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stopping.set)
+    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(name) != signal.SIG_IGN:  # as nohup has it
+            loop.add_signal_handler(name, stopping.set)
     if (parent := multiprocessing.parent_process()) is not None:
         loop.add_reader(parent.sentinel, stopping.set)
     server = Server(engine, config)

@@ -50,6 +50,10 @@ DEFAULT_MIN_SAMPLES = 3
 DEFAULT_MAX_VALUES = 20
 #: Each takes a pass over the scores if its field is a new one.
 MOST_CONTRASTS = 100
+#: Each takes a pass over the metadata of every study.
+MOST_CONDITIONS = 1_000
+#: Of the name of a gene. Those that nobody knows are remembered, so as not to be looked for again.
+MOST_NAME_CHARACTERS = 1_000
 
 
 def search_request(message: pb.SearchRequest, config: ServerConfig) -> SearchRequest:
@@ -107,7 +111,7 @@ def _screened(item: pb.ScreenSignature, config: ServerConfig) -> Signature | Ski
     if item.skipped:
         return SkippedSignature(item.signature.name, item.skipped)
     try:
-        check_gene_count(len(item.signature.genes), config)
+        check_genes(item.signature.genes, config)
         return replace(signature(item.signature), name=item.signature.name)  # empty too
     except RequestError as error:
         return SkippedSignature(item.signature.name, str(error))
@@ -143,7 +147,7 @@ def required_signature(
     """The signature of a request that must have one."""
     if not message.HasField("signature"):
         raise InvalidArgument("signature", "it is required")
-    check_gene_count(len(message.signature.genes), config)
+    check_genes(message.signature.genes, config)
     return signature(message.signature)
 
 
@@ -163,6 +167,9 @@ def signature(message: pb.Signature, nameless: str = "signature") -> Signature:
 
 def conditions(messages: Sequence[pb.Condition]) -> tuple[Condition, ...]:
     """The filter."""
+    if len(messages) > MOST_CONDITIONS:
+        advice = "one condition takes any number of values"
+        raise LimitExceeded("conditions", len(messages), MOST_CONDITIONS, advice)
     return tuple(_condition(message) for message in messages)
 
 
@@ -204,7 +211,7 @@ def cell_ids(message: pb.GetCellsRequest | pb.QueryCells, config: ServerConfig) 
 
 def gene_names(message: pb.ResolveGenesRequest, config: ServerConfig) -> list[str]:
     """Names to resolve."""
-    check_gene_count(len(message.genes), config)
+    check_genes(message.genes, config)
     return list(message.genes)
 
 
@@ -213,10 +220,14 @@ def max_values(message: pb.ListFieldsRequest) -> int:
     return message.max_values if message.HasField("max_values") else DEFAULT_MAX_VALUES
 
 
-def check_gene_count(n_genes: int, config: ServerConfig) -> None:
-    """Refuse more genes than the server takes."""
-    if n_genes > config.max_genes:
-        raise LimitExceeded("genes", n_genes, config.max_genes, "ask with fewer genes")
+def check_genes(names: Sequence[str], config: ServerConfig) -> None:
+    """Refuse more genes than the server takes, and names that can be none."""
+    if len(names) > config.max_genes:
+        raise LimitExceeded("genes", len(names), config.max_genes, "ask with fewer genes")
+    longest = max(map(len, names), default=0)
+    if longest > MOST_NAME_CHARACTERS:
+        advice = "is a separator missing?"
+        raise LimitExceeded("characters of a gene's name", longest, MOST_NAME_CHARACTERS, advice)
 
 
 def _condition(message: pb.Condition) -> Condition:

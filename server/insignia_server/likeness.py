@@ -37,7 +37,7 @@ def _query(message: pb.SimilarRequest, config: ServerConfig) -> dict[str, Any]:
         case "centroid":
             return {"centroid": decode.conditions(message.centroid.where)}
         case "profile":
-            decode.check_gene_count(len(message.profile.genes), config)
+            decode.check_genes(message.profile.genes, config)
             return {"profile": decode.signature(message.profile, "profile")}
         case _:
             raise InvalidArgument("query", "it is required: cells, centroid or profile")

@@ -46,6 +46,7 @@ CODES: dict[type[InsigniaError], grpc.StatusCode] = {
     errors.AtlasLocked: grpc.StatusCode.UNAVAILABLE,
     errors.AtlasCorrupt: grpc.StatusCode.DATA_LOSS,
     errors.UnsupportedFormat: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.TooManyReaders: grpc.StatusCode.UNAVAILABLE,
     errors.StorageFull: grpc.StatusCode.UNAVAILABLE,
     errors.InputError: grpc.StatusCode.INTERNAL,
     errors.ServiceError: grpc.StatusCode.INTERNAL,

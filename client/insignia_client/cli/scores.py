@@ -16,6 +16,7 @@ import numpy as np
 
 from insignia_client.cli import options
 from insignia_client.cli.backend import open_backend
+from insignia_client.cli.filters import note_unknown_values
 from insignia_client.cli.output import new_file, problems_of
 from insignia_model import HitRule, ScoreChunk, Scores, SearchRequest
 from insignia_model.errors import InvalidArgument
@@ -66,15 +67,17 @@ def scores(**given: Any) -> None:
     )
     out: Path | None = given["out"]
     plot: Path | None = given["plot"]
-    write = _writer(out)
+    with_names: bool = given["cell_ids"] and (plot is None or out is not None)
+    write = _writer(out, with_names)
     kept: list[ScoreChunk] = []
     with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
         backend.info()  # a server that does not answer is told of in time: the stream has no bound
+        note_unknown_values(backend, request.where)
         chunks = backend.iter_scores(
             request.signature,
             where=request.where,
             aggregate=request.aggregate,
-            cell_ids=given["cell_ids"] and (plot is None or out is not None),
+            cell_ids=with_names,
             min_coverage=request.min_coverage,
             strict=request.strict,
         )
@@ -104,27 +107,29 @@ def _keeping(chunks: Iterable[ScoreChunk], kept: list[ScoreChunk]) -> Iterator[S
         yield chunk
 
 
-def _writer(out: Path | None) -> Callable[[Iterable[ScoreChunk], IO[bytes]], None]:
+def _writer(out: Path | None, with_names: bool) -> Callable[[Iterable[ScoreChunk], IO[bytes]], None]:
     suffix = ".csv" if out is None else out.suffix
-    writers = {".csv": partial(_write_text, separator=","), ".tsv": partial(_write_text, separator="\t")}
+    text = partial(_write_text, with_names=with_names)
+    writers = {".csv": partial(text, separator=","), ".tsv": partial(text, separator="\t")}
     writer = (writers | {".npz": _write_npz}).get(suffix)
     if writer is None:
         raise InvalidArgument("--out", f"{out} ends neither in .csv nor in .tsv or .npz")
     return writer
 
 
-def _write_text(chunks: Iterable[ScoreChunk], file: IO[bytes], separator: str) -> None:
+def _write_text(chunks: Iterable[ScoreChunk], file: IO[bytes], *, separator: str, with_names: bool) -> None:
     """One line per cell, chunk by chunk: memory does not grow with the atlas."""
-    n_chunks = 0
-    for n_chunks, chunk in enumerate(chunks, start=1):
+    head = ["study", "row", *(["cell_id"] if with_names else []), "score"]
+    for number, chunk in enumerate(chunks):
         text = io.StringIO()
         writer = csv.writer(text, delimiter=separator, lineterminator="\n")
-        if n_chunks == 1:
-            writer.writerow(["study", "row", *(["cell_id"] if chunk.cell_ids else []), "score"])
+        if number == 0:
+            writer.writerow(head)
+            head = []
         writer.writerows(_rows(chunk))
         file.write(text.getvalue().encode())
-    if n_chunks == 0:
-        file.write(f"{separator.join(['study', 'row', 'score'])}\n".encode())
+    if head:
+        file.write(f"{separator.join(head)}\n".encode())
 
 
 def _rows(chunk: ScoreChunk) -> Iterator[tuple[object, ...]]:

@@ -16,6 +16,7 @@ import click
 
 from insignia_client.cli import options, render
 from insignia_client.cli.backend import open_backend
+from insignia_client.cli.filters import note_unknown_values
 from insignia_client.cli.output import new_file, problems_of
 from insignia_client.cli.screen_parts import Parts
 from insignia_model import ScreenRequest, Signature, Signatures, SkippedSignature, Table
@@ -85,6 +86,7 @@ def screen(**given: Any) -> None:
     library = _library(options.read_library(given["library"], given))
     with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
         revision = backend.info().revision
+        note_unknown_values(backend, request.where)
         asked = f"{given['atlas']}|{given['server']}|{revision}|{request}|{_digest(library)}"
         parts = Parts(out.with_name(out.name + ".parts"), hashlib.sha256(asked.encode()).hexdigest())
         if len(library) > parts.n_done:

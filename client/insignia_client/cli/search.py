@@ -9,6 +9,7 @@ import click
 
 from insignia_client.cli import options, render, tests
 from insignia_client.cli.backend import open_backend
+from insignia_client.cli.filters import note_unknown_values
 from insignia_client.cli.genes import genes_text, inexact_text
 from insignia_client.cli.output import chosen_format, problems_of, write_text
 from insignia_client.cli.render import Shown
@@ -79,6 +80,7 @@ def search(**given: Any) -> None:
         raise click.UsageError("--table tests needs --compare or --contrast FIELD=VALUE:REFERENCE")
     with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
         result = backend.run(request)
+        note_unknown_values(backend, request.where)
     show(result, given, shape)
 
 

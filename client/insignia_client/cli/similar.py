@@ -9,6 +9,7 @@ import click
 
 from insignia_client.cli import options
 from insignia_client.cli.backend import open_backend
+from insignia_client.cli.filters import note_unknown_values
 from insignia_client.cli.output import chosen_format
 from insignia_client.cli.search import show
 from insignia_model import Signature, SimilarRequest
@@ -72,6 +73,7 @@ def similar(**given: Any) -> None:
         raise click.UsageError("--table is for --format table and csv; json has one object with all")
     with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
         result = backend.run_similar(request)
+        note_unknown_values(backend, request.where)
     show(result, given, shape)
 
 

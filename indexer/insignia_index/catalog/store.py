@@ -16,11 +16,13 @@ from typing import Any, ClassVar
 
 import lmdb
 
-from insignia_model.errors import AtlasCorrupt, AtlasError, AtlasNotFound, StorageFull
+from insignia_model.errors import AtlasCorrupt, AtlasError, AtlasNotFound, StorageFull, TooManyReaders
 
 #: Address space, not disk: LMDB's file grows as it is filled. 64 GiB is metadata of a billion cells.
 _MAP_SIZE = 64 << 30
 _FILE = "meta.lmdb"
+#: Processes that have an atlas open at once, each with one view or more.
+_MOST_READERS = 1024
 #: LMDB's limit for a key.
 MAX_KEY_BYTES = 511
 
@@ -47,6 +49,9 @@ class _Environment:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.handle = _open(path)
+        # readers that were killed keep their places, which are counted, and old pages from being used
+        with suppress(lmdb.Error):
+            self.handle.reader_check()
         if self._used_bytes() > path.stat().st_size:
             self.handle.close()
             raise AtlasCorrupt(path, "it is cut off")
@@ -161,8 +166,7 @@ class Store:
             raise AtlasCorrupt(self.path, "it is empty")
         self._environment = _Environment.use(self.path)
         if not readonly:
-            # readers that were killed would keep old pages from being used again
-            self._environment.handle.reader_check()
+            self._environment.handle.reader_check()  # those since it was opened
 
     def read(self) -> ReadTransaction:
         """A new view of the latest revision."""
@@ -216,7 +220,7 @@ def _open(path: Path) -> Any:
                 str(path),
                 subdir=False,
                 map_size=_MAP_SIZE,
-                max_readers=1024,
+                max_readers=_MOST_READERS,
                 readahead=False,  # random access to columns
                 **way,
             )
@@ -236,6 +240,8 @@ def _translated(path: Path, verb: str) -> Iterator[None]:
 
 def _translation(path: Path, verb: str, error: lmdb.Error) -> AtlasError | PermissionError:
     """`PermissionError` where the file system forbids."""
+    if isinstance(error, lmdb.ReadersFullError):
+        return TooManyReaders(path, _MOST_READERS)
     code = error.code
     if code in _FORBIDDEN:
         return PermissionError(code, str(error), str(path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from insignia_index.dense.scout import Places, Room, Scout
 from insignia_index.kernels.row_scores import finalists, hints_of, score_narrow, score_wide
 from insignia_index.kernels.rows import ROW_COLUMNS
 from insignia_index.snapshot import Snapshot
-from insignia_model.errors import AtlasCorrupt
+from insignia_model.errors import AtlasCorrupt, EngineUnavailable
 
 Ints = npt.NDArray[np.int64]
 
@@ -46,6 +46,7 @@ class Dense:
     """The dense files of a snapshot. Files are read and checked at the first use; safe for many threads.
 
     ``device``: number of the GPU that is to scan the projected indexes, if FAISS can use it and they fit.
+    ``is_latest``: whether the catalog still names the files of this revision.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class Dense:
         studies: Sequence[StudyFaiss | None],
         directory: Path | None = None,
         device: int | None = None,
+        is_latest: Callable[[], bool] = lambda: True,
     ) -> None:
         self.record = record
+        self._is_latest = is_latest
         self._snapshot = snapshot
         self._studies = studies
         self._directory = directory or folder(snapshot.atlas, record.version)
@@ -94,6 +97,13 @@ class Dense:
                 try:
                     loaded = _Loaded(self._snapshot, self.record, self._studies, self._directory)
                 except AtlasCorrupt as error:
+                    if not self._is_latest():  # whose indexes are removed; shards are mapped, and stay
+                        raise EngineUnavailable(
+                            "faiss",
+                            f"the atlas has a newer revision than {self._snapshot.revision}, whose indexes "
+                            "had not been read",
+                            "open or refresh the atlas, or use engine auto",
+                        ) from error
                     self._damage = error
                     raise
                 if self._device is not None and loaded.projected is not None:

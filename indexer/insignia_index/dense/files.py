@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from insignia_index.dense.record import FaissRecord, FileRecord, StudyFaiss
-from insignia_index.format.files import file_digest
+from insignia_index.format.files import file_digest, unreadable
 from insignia_model.errors import AtlasCorrupt
 
 if TYPE_CHECKING:
@@ -41,10 +41,7 @@ def checked(path: Path, record: FileRecord) -> Path:
     try:
         size, digest = path.stat().st_size, file_digest(path)
     except OSError as error:
-        problem = (
-            "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-        )
-        raise AtlasCorrupt(path, f"it {problem}; `insignia retrain` makes it anew") from error
+        raise unreadable(path, error, "`insignia retrain` makes it anew") from error
     if (size, digest) != (record.size, record.digest):
         raise AtlasCorrupt(path, "it is not as it was written; `insignia retrain` makes it anew")
     return path

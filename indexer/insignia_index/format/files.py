@@ -8,6 +8,8 @@ from pathlib import Path
 
 import xxhash
 
+from insignia_model.errors import AtlasCorrupt
+
 _CHUNK = 16 << 20
 
 
@@ -20,6 +22,12 @@ class ShardFiles:
     head_digest: str
     sizes: dict[str, int] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
+
+
+def unreadable(path: Path, error: OSError, advice: str = "") -> AtlasCorrupt:
+    """Error of a file of an atlas that the operating system does not give."""
+    problem = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+    return AtlasCorrupt(path, f"it {problem}" + (f"; {advice}" if advice else ""))
 
 
 def bytes_digest(*parts: bytes | memoryview) -> str:

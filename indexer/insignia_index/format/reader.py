@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from insignia_index.format.files import ShardFiles, bytes_digest, file_digest
+from insignia_index.format.files import ShardFiles, bytes_digest, file_digest, unreadable
 from insignia_index.format.layout import (
     ALIGN,
     BLOCK,
@@ -120,8 +120,8 @@ def verify_files(directory: Path, files: ShardFiles) -> None:
         path = directory / name
         try:
             found, digest = path.stat().st_size, file_digest(path)
-        except FileNotFoundError as error:
-            raise AtlasCorrupt(path, "it is missing") from error
+        except OSError as error:
+            raise unreadable(path, error) from error
         if found != size:
             raise AtlasCorrupt(path, f"it has {found:,} bytes, the catalog says {size:,}")
         if digest != files.digests[name]:
@@ -132,8 +132,8 @@ def map_file(path: Path, size_bytes: int) -> mmap.mmap:
     """Map a file that must have so many bytes; raises `AtlasCorrupt`."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError as error:
-        raise AtlasCorrupt(path, "it is missing") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
     try:
         found = os.fstat(descriptor).st_size
         if found != size_bytes or not found:

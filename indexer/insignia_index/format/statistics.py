@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from insignia_index.format.files import ShardFiles, bytes_digest
+from insignia_index.format.files import ShardFiles, bytes_digest, unreadable
 from insignia_index.format.layout import n_words
 from insignia_model.errors import AtlasCorrupt
 
@@ -29,8 +29,8 @@ def read_statistics(directory: Path, files: ShardFiles, n_genes: int) -> Statist
     path = directory / STATISTICS
     try:
         raw = path.read_bytes()
-    except FileNotFoundError as error:
-        raise AtlasCorrupt(path, "it is missing") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
     if bytes_digest(raw) != files.digests.get(STATISTICS):
         raise AtlasCorrupt(path, "it does not match the catalog's checksum")
     at = 8 * n_words(n_genes)

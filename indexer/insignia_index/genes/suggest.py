@@ -18,6 +18,7 @@ class Speller:
     def __init__(self, symbols: Iterable[str]) -> None:
         self._symbols = list(symbols)
         self._plain = [_plain(symbol) for symbol in self._symbols]
+        self._longest = max(map(len, self._plain), default=0)
 
     def suggest(self, name: str) -> tuple[str, ...]:
         """Symbols within one edit of a name (two, if it has six characters or more), nearest first.
@@ -31,9 +32,10 @@ class Speller:
         from rapidfuzz.distance import OSA
 
         plain = _plain(name)
-        if len(plain) < 2:
-            return ()
         most = 1 if len(plain) < 6 else 2
+        # a text of a thousand letters would take a hundred times as long, and find nothing
+        if not 2 <= len(plain) <= self._longest + most:
+            return ()
         near = process.extract(plain, self._plain, scorer=OSA.distance, score_cutoff=most, limit=None)
         digits = _digits(plain)
         ranked = sorted(

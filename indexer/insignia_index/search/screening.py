@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ from insignia_index.search.scoring import Work, score_all, score_dtype
 from insignia_index.search.screen_genes import GroupGenes, MeanRows, leading_genes, posting_means
 from insignia_index.search.select import select
 from insignia_index.search.tasks import BackgroundThreads
+from insignia_index.snapshot import Snapshot
 from insignia_model.errors import RequestError
 from insignia_model.screen import ScreenChunk, ScreenPlan, ScreenRequest, SkippedSignature
 from insignia_model.table import Column, Table
@@ -76,11 +78,13 @@ class Screening:
         wants_genes = request.hits is None or request.null or request.n_leading > 0
         self._genes = GroupGenes.of(session, self._grouping, request, cancel) if wants_genes else None
         self._mean_rows = MeanRows(self._grouping, request.min_cells)
-        self._ahead = ReadAhead(iter(()), 1, self._planned)
+        # no method of this object: its arrays would wait for the garbage collector, and be gigabytes by then
+        self._plan = partial(_planned, session.snapshot, request)
+        self._ahead = ReadAhead(iter(()), 1, self._plan)
 
     def chunks(self, items: Iterable[Item]) -> Generator[ScreenChunk, None, None]:
         """Rows of the signatures, scored a batch at a time, of which the next is read meanwhile."""
-        self._ahead = ReadAhead(iter(items), self.plan.n_per_batch, self._planned)
+        self._ahead = ReadAhead(iter(items), self.plan.n_per_batch, self._plan)
         try:
             while batch := self._ahead.take():
                 yield from self._chunks(batch)
@@ -132,16 +136,6 @@ class Screening:
             return leading_genes(query, names, sums[np.searchsorted(ids, query.gene_ids)], groups, n)
 
         return of_postings
-
-    def _planned(self, item: Item) -> Query | str:
-        """What to score, or the reason why nothing can be."""
-        if isinstance(item, SkippedSignature):
-            return item.reason
-        try:
-            request = self._request
-            return plan_query(self._session.snapshot, item, request.aggregate, request.strict)
-        except RequestError as error:
-            return str(error)
 
     def _groups(self, queries: list[Query]) -> list[_Groups]:
         """Groups of every signature; the totals of its samples, of which there may be many, are not kept."""
@@ -216,6 +210,16 @@ class Screening:
                 )  # fmt: skip
 
         self._threads.share(score, self._threads.n_threads, meanwhile=self._ahead.read)
+
+
+def _planned(snapshot: Snapshot, request: ScreenRequest, item: Item) -> Query | str:
+    """What to score, or the reason why nothing can be."""
+    if isinstance(item, SkippedSignature):
+        return item.reason
+    try:
+        return plan_query(snapshot, item, request.aggregate, request.strict)
+    except RequestError as error:
+        return str(error)
 
 
 def _parts(queries: list[Query]) -> Iterator[slice]:

@@ -1,0 +1,41 @@
+"""A note about values in ``--where`` that no cell has: most often they are misspelled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+import click
+
+from insignia_client.cli.backend import Backend
+from insignia_model import Condition
+
+#: Values of a field that are looked at; one with more, such as barcodes, is not checked.
+MOST_VALUES = 10_000
+_SHOWN = 8
+
+
+def note_unknown_values(backend: Backend, conditions: Iterable[Condition]) -> None:
+    """Say on stderr which texts of the conditions are no value of their field, and what they may mean."""
+    asked: dict[str, list[str]] = {}
+    for condition in conditions:
+        if condition.op in ("in", "not in"):
+            texts = [value for value in condition.values if isinstance(value, str)]
+            asked.setdefault(condition.field, []).extend(texts)
+    if not any(asked.values()):
+        return
+    for field in backend.fields(MOST_VALUES):
+        if field.kind != "category" or field.n_values > MOST_VALUES:
+            continue
+        known = {value: value.casefold() for value, _ in field.values}
+        for text in dict.fromkeys(asked.get(field.field, ())):
+            if text not in known:
+                click.echo(f"Note: no cell has {field.field}={text}; {_advice(text, known)}", err=True)
+
+
+def _advice(text: str, known: dict[str, str]) -> str:
+    near = get_close_matches(text.casefold(), known.values(), n=1, cutoff=0.7)
+    if near:
+        return f"did you mean {next(value for value, folded in known.items() if folded == near[0])}?"
+    more = f" and {len(known) - _SHOWN:,} others" if len(known) > _SHOWN else ""
+    return f"there are {', '.join(list(known)[:_SHOWN])}{more}"
