@@ -62,7 +62,7 @@ class Call(Generic[T]):
     decode: Callable[[Any], T]
 
     @property
-    def own_error(self) -> Exception | None:
+    def own_error(self) -> BaseException | None:
         """What stopped the messages that were to be sent."""
         return self.request.error if isinstance(self.request, Sending) else None
 
@@ -72,7 +72,7 @@ class Sending(Generic[T]):
 
     def __init__(self, messages: Iterator[T]) -> None:
         self._messages = messages
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def __iter__(self) -> Iterator[T]:
         return self
@@ -82,9 +82,10 @@ class Sending(Generic[T]):
             return next(self._messages)
         except StopIteration:
             raise
-        except Exception as error:
+        except BaseException as error:
             self.error = error
-            raise
+            # gRPC ends the call for an `Exception` alone; for another, nobody would ever be told
+            raise RuntimeError("the messages cannot be sent") from error
 
 
 @dataclass(frozen=True, slots=True)

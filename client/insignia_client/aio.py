@@ -271,6 +271,9 @@ class AsyncClient:
         """What each gene name means to the atlas; ``strict``: `InexactGenes` unless all are exact."""
         return await self._ask(_calls.resolve_genes(names, strict), timeout_s)
 
+    #: As an embedded atlas calls it.
+    genes = resolve_genes
+
     async def cells(
         self, ids: Iterable[CellId | tuple[str, str] | str], *, timeout_s: float | None = None
     ) -> Table:

@@ -295,6 +295,9 @@ class Client:
         """What each gene name means to the atlas; ``strict``: `InexactGenes` unless all are exact."""
         return self._ask(_calls.resolve_genes(names, strict), timeout_s)
 
+    #: As an embedded atlas calls it.
+    genes = resolve_genes
+
     def cells(
         self, ids: Iterable[CellId | tuple[str, str] | str], *, timeout_s: float | None = None
     ) -> Table:

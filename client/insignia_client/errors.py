@@ -16,18 +16,26 @@
 
 from __future__ import annotations
 
+import re
+
 from insignia_model.errors import ServiceError
+
+#: Kinds of names that gRPC resolves besides HOST:PORT.
+_SCHEMES = ("unix:", "unix-abstract:", "dns:", "ipv4:", "ipv6:", "vsock:", "xds:")
+
+
+def is_address(target: str) -> bool:
+    """Whether a target is HOST:PORT, or one of gRPC's other names."""
+    return target.startswith(_SCHEMES) or re.fullmatch(r"(\[[^\]]+\]|[^\s:/]+):\d{1,5}", target) is not None
 
 
 class ServerUnavailable(ServiceError):
     """Nobody answers at the target, or the connection broke."""
 
     def __init__(self, target: str, problem: str) -> None:
-        super().__init__(
-            f"no Insignia server answers at {target} ({problem}); `insignia serve ATLAS --listen {target}` "
-            "starts one",
-            target=target,
-        )
+        listen = f"`insignia serve ATLAS --listen {target}` starts one"
+        advice = listen if is_address(target) else "an address is HOST:PORT, such as 127.0.0.1:50051"
+        super().__init__(f"no Insignia server answers at {target} ({problem}); {advice}", target=target)
 
 
 class DeadlineExceeded(ServiceError):

@@ -321,9 +321,11 @@ class Atlas(SimilarCells):
         signatures: Iterable[Signature | SkippedSignature],
         *,
         cancel: CancelToken | None = None,
+        chunk_bytes: int | None = None,
     ) -> ScreenStream:
         """Answer a screen of signatures that are read as they are needed; gives way to searches."""
-        screening = Screening(self._session, self._background, request, cancel or CancelToken())
+        cancel = cancel or CancelToken()
+        screening = Screening(self._session, self._background, request, cancel, chunk_bytes=chunk_bytes)
         return ScreenStream(screening.chunks(signatures), screening.plan)
 
     def genes(self, names: Iterable[str], *, strict: bool = False) -> GeneReport:

@@ -250,10 +250,11 @@ class Scores:
 
         # of no cell, too, columns of the right kind
         chunks = self.chunks or (ScoreChunk("", np.empty(0, np.int64), np.empty(0, np.float32)),)
+        has_names = self.cell_ids or any(chunk.cell_ids for chunk in chunks)
         frames = [
             pd.DataFrame(
                 {"study": pd.Series([c.study] * len(c.rows), dtype=object), "row": c.rows}
-                | ({"cell_id": pd.Series(list(c.cell_ids), dtype=object)} if self.cell_ids else {})
+                | ({"cell_id": pd.Series(list(c.cell_ids), dtype=object)} if has_names else {})
                 | {"score": c.scores}
             )
             for c in chunks

@@ -13,7 +13,7 @@ from insignia_model.condition import Condition, WhereLike, conditions
 from insignia_model.errors import InvalidArgument, RequestError
 from insignia_model.hits import HitRule
 from insignia_model.request import SearchRequest, check_group_by, names
-from insignia_model.signature import Signature, SignatureLike
+from insignia_model.signature import Signature, SignatureLike, printable
 from insignia_model.table import Column, Table
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def signatures_of(signatures: SignaturesLike) -> Iterator[Signature | SkippedSig
         try:
             yield replace(Signature.of(value, name), name=name)
         except RequestError as error:
-            yield SkippedSignature(name, str(error))
+            yield SkippedSignature(printable(name), str(error))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,12 @@ class Signature:
     name: str = field(default="signature")
 
     def __post_init__(self) -> None:
+        if printable(self.name) != self.name:
+            raise InvalidSignature(printable(self.name), "its name is not Unicode text")
         if not self.weights:
             raise InvalidSignature(self.name, "it has no genes")
         for gene, weight in self.weights.items():
-            if not isinstance(gene, str) or not gene.strip():
+            if not isinstance(gene, str) or not gene.strip() or printable(gene) != gene:
                 raise InvalidSignature(self.name, f"{gene!r} is not a gene name")
             if not math.isfinite(weight):
                 raise InvalidSignature(
@@ -44,6 +46,8 @@ class Signature:
             raise InvalidSignature(value, "a string is not a gene list; pass a list such as ['CD14', 'LYZ']")
         if isinstance(value, Mapping):
             return cls(_joined(((_clean(gene), float(w)) for gene, w in value.items()), name), name)
+        if not isinstance(value, Iterable):
+            raise InvalidSignature(name, f"{value!r} is no list of genes")
         return cls({_clean(gene): 1.0 for gene in value}, name)
 
     @classmethod
@@ -70,6 +74,11 @@ class Signature:
 
     def __len__(self) -> int:
         return len(self.weights)
+
+
+def printable(text: str) -> str:
+    """The text, with what is no Unicode (JSON can have halves of characters) written as escapes."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _joined(pairs: Iterable[tuple[str, float]], name: str) -> dict[str, float]:

@@ -72,8 +72,9 @@ class Engine(Protocol):
         signatures: Iterable[Signature | SkippedSignature],
         *,
         cancel: CancelToken | None = None,
+        chunk_bytes: int | None = None,
     ) -> ScreenStream:
-        """Groups of every signature; giving way to searches."""
+        """Groups of every signature, in chunks of about so many bytes; giving way to searches."""
         ...
 
     def genes(self, names: Sequence[str], *, strict: bool = False) -> GeneReport:

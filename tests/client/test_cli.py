@@ -204,7 +204,7 @@ def test_the_question_reaches_the_server(run: Run, server: Any) -> None:
         "sex",
     )
     assert (code, err) == (0, "")
-    (request,) = server.service.requests
+    request, _ = server.service.requests  # the other asks for the fields' values, to check the filter's
     assert (request.k, request.min_cells, request.min_coverage, request.hits.zscore) == (7, 3, 0.5, 2.5)
     assert dict(zip(request.signature.genes, request.signature.weights, strict=True)) == {"CD14": 2, "LYZ": 1}
     assert [v.text for v in request.where[0].values] == ["T cell, CD4", "B cell"]
@@ -381,3 +381,25 @@ def test_json_has_no_numbers_that_are_none() -> None:
     assert json.loads(text, parse_constant=lambda name: pytest.fail(name)) == {
         "a": [1.5, "inf"], "b": {"c": "-inf"}, "d": [None, True],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("address", ["localhost", "http://127.0.0.1:5", "127.0.0.1:5x", ":50051", "a b:1"])
+def test_what_is_no_address_is_told_before_anybody_is_asked(run: Run, address: str) -> None:
+    code, _, err = run.bare("search", "--server", address, "--genes", "CD14")
+    assert (code, "is not HOST:PORT, such as 127.0.0.1:50051" in err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["x.tsv", "x.xlsx", "x.parquet"])
+def test_a_file_whose_name_promises_something_else_is_refused(run: Run, tmp_path: Path, name: str) -> None:
+    code, _, err = run("search", "--genes", "CD14", "--out", str(tmp_path / name))
+    assert (code, "give --format too" in err, list(tmp_path.iterdir())) == (2, True, [])
+    assert run("search", "--genes", "CD14", "--format", "csv", "--out", str(tmp_path / name))[0] == 0
+    assert run("search", "--genes", "CD14", "--out", str(tmp_path / "x.txt"))[0] == 0
+
+
+def test_values_of_a_filter_that_no_cell_has_are_told(run: Run) -> None:
+    _, _, err = run("search", "--genes", "CD14", "--where", "tissue=Blood,brian", "--where", "age>3")
+    assert err == "Note: no cell has tissue=Blood; did you mean blood?\nNote: no cell has tissue=brian; " + (
+        "there are blood, lung\n"
+    )
+    assert run("search", "--genes", "CD14", "--where", "tissue!=lung")[2] == ""

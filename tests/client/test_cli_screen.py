@@ -1,5 +1,6 @@
 """`insignia screen`: the file holds what a screen gives, however often the command was stopped."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 
 from insignia_client.cli import main
-from insignia_client.cli.screen_parts import Parts
+from insignia_client.cli.screen_parts import Parts, opened_parts
 from insignia_index import Atlas, InputFile, build_atlas, read_gmt
 
 DATA = Path(__file__).parents[1] / "data"
@@ -184,3 +185,50 @@ def test_a_picture_is_drawn_beside_the_file(
     assert main.main(asked) == 0
     assert plot.read_text().count("<svg") == 1
     assert out.exists()
+
+
+def test_an_atlas_that_was_made_anew_is_another_one(
+    atlas: Path, library: Path, tmp_path: Path, capsys: Any
+) -> None:
+    mine, out = tmp_path / "mine.atlas", tmp_path / "found.csv"
+    build_atlas(mine, [InputFile(DATA / "pbmc3k.h5ad")])
+    stopped(mine, library, out)
+    shutil.rmtree(mine)
+    build_atlas(mine, [InputFile(DATA / "kang2018.h5ad")])  # its first revision, as that one was
+    assert main.main(command(mine, library, out)) == 2
+    assert "another question, library or revision" in capsys.readouterr().err
+
+
+def test_sets_that_several_files_have_and_that_are_none_have_a_row_each(atlas: Path, tmp_path: Path) -> None:
+    files = [tmp_path / "b.gmt", tmp_path / "c.gmt", tmp_path / "d.json"]
+    files[0].write_text("B\t\tLYZ\nEMPTY\t\n")
+    files[1].write_text("C\t\tLYZ\nEMPTY\t\n")
+    files[2].write_text('{"D": ["LYZ"], "J\\ud800": ["LYZ"]}')
+    out = tmp_path / "found.csv"
+    assert main.main(["screen", *map(str, files), "--atlas", str(atlas), "-o", str(out)]) == 0
+    found = pd.read_csv(out, keep_default_na=False)
+    assert found.signature.tolist() == ["B", "C", "D", "EMPTY", f"EMPTY ({files[1]})", "J\\ud800"]
+    assert (found.reason != "").tolist() == [False] * 3 + [True] * 3
+
+
+def test_a_second_screen_into_the_same_file_is_told_of_the_first(
+    atlas: Path, library: Path, tmp_path: Path, capsys: Any
+) -> None:
+    out = tmp_path / "found.csv"
+    with opened_parts(out, "a question"):
+        before = sorted(out.with_name("found.csv.parts").iterdir())
+        assert main.main(command(atlas, library, out)) == 2
+        assert f"another screen is writing {out}" in capsys.readouterr().err
+        assert sorted(out.with_name("found.csv.parts").iterdir()) == before
+
+
+def test_a_directory_is_refused_and_a_filter_that_nothing_passes_is_told(
+    atlas: Path, library: Path, tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / "x.csv").mkdir()
+    assert main.main(command(atlas, library, tmp_path / "x.csv")) == 2
+    assert "is a directory" in capsys.readouterr().err
+    assert main.main(command(atlas, library, tmp_path / "y.csv", "--where", "cell_type=none")) == 0
+    told = capsys.readouterr().err
+    assert "Note: no cell has cell_type=none; there are " in told
+    assert "Note: no cell passes the filter" in told

@@ -10,7 +10,7 @@ import pytest
 from insignia_client import AsyncClient, Client, read_gmt
 from insignia_client.errors import QuestionTooLarge
 from insignia_model import Signature
-from insignia_model.errors import InsigniaError, InvalidArgument, Overloaded
+from insignia_model.errors import InsigniaError, InvalidArgument, InvalidSignature, Overloaded
 from insignia_model.screen import concatenated
 from insignia_proto.v1 import insignia_pb2 as pb
 
@@ -147,7 +147,7 @@ def failing(error):
     raise error
 
 
-@pytest.mark.parametrize("error", [Mine("mine"), InvalidArgument("x", "is bad")])
+@pytest.mark.parametrize("error", [Mine("mine"), InvalidArgument("x", "is bad"), KeyboardInterrupt("now")])
 async def test_an_error_among_the_signatures_is_raised_as_it_is(address, client, error):
     with pytest.raises(type(error)) as caught:
         client.screen(failing(error)).to_frame()
@@ -171,7 +171,7 @@ def test_what_no_message_can_hold_is_refused_here(client):
         lambda: client.screen({"a": ["CD14"]}, n_leading=2**40).to_frame(),
         lambda: client.fields(2**40),
     ):
-        with pytest.raises(InvalidArgument):
+        with pytest.raises((InvalidArgument, InvalidSignature)):
             ask()
 
 
@@ -182,3 +182,14 @@ def test_a_request_over_the_servers_limit_is_told_as_such(atlas_path):
         assert len(client.search(["CD14"], k=1, timeout_s=math.inf).cell_table) == 1
         with pytest.raises(InvalidArgument, match="timeout_s: -1 is not above 0"):
             client.scores(["CD14"], timeout_s=-1)
+
+
+def test_a_screen_whose_rows_are_over_the_limit_comes_in_smaller_messages(atlas_path, atlas):
+    sets = {f"S{i}": ["CD14", "LYZ", f"G{i}"] for i in range(200)}
+    asked = {"group_by": ["sample", "cell_type"], "n_leading": 3}
+    with served(atlas_path, "--max-message-bytes", "200000") as address, Client(address) as client:
+        stream = client.screen(sets, **asked)
+        tables = [chunk.table for chunk in stream]
+    assert len(tables) > 5
+    whole = atlas.screen(sets, **asked).to_table()
+    assert [*concatenated(tables).rows()] == [*whole.rows()]

@@ -228,4 +228,4 @@ def test_the_columns_that_no_group_field_may_be_named_as_are_those_of_answers(at
 def test_scores_of_no_cell_have_their_header(atlas_path, address):
     for backend in (["--atlas", str(atlas_path)], ["--server", address]):
         done = insignia("scores", *backend, "--genes", "CD14", "--where", "tissue=nowhere")
-        assert (done.returncode, done.stdout) == (0, "study,row,score\n")
+        assert (done.returncode, done.stdout) == (0, "study,row,cell_id,score\n")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -85,7 +86,7 @@ def test_info_and_verify_describe_the_atlas(tmp_path: Path, a: Path, b: Path) ->
         (["add", "nowhere", "A"], ["no atlas at nowhere", "insignia build"]),
         (["remove", "ATLAS", "Z"], ["no study 'Z'"]),
         (["verify", "nowhere"], ["no atlas at nowhere"]),
-        (["info", "nowhere"], ["no atlas at nowhere"]),
+        (["info", "nowhere"], ["no atlas at ", "nowhere;"]),
         (["build", "A", "ATLAS"], ["a.h5ad", "is a file"]),  # the wrong way round
         (["build", "--value-dtype", "float32", "ATLAS", "A"], ["float16", "float32"]),
     ],
@@ -125,3 +126,13 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path: Path, a: Path, b: Path) 
     os.close(ours)
     assert "b.h5ad" in drawn
     assert "5/5" in drawn
+
+
+def test_what_looks_like_an_oversight_is_told(tmp_path: Path) -> None:
+    made = study("A", 100, 40)
+    counts = made.with_(values=np.ceil(made.values), obs=made.obs.drop(columns="sample"))
+    told = run("build", tmp_path / "atlas", write_h5ad(tmp_path / "a.h5ad", counts)).output
+    assert "Note: study 'A' of a.h5ad has whole numbers only, as counts are: --model" in told
+    assert "Note: a.h5ad has no column 'sample': every study counts as one sample; --sample-field" in told
+    usual = run("build", tmp_path / "other", write_h5ad(tmp_path / "b.h5ad", study("B", 100, 40))).output
+    assert "Note" not in usual

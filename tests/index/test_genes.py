@@ -164,6 +164,15 @@ def test_a_misspelling_gets_suggestions(name: str, expected: tuple[str, ...]) ->
     assert speller.suggest(name) == expected
 
 
+def test_a_text_that_is_longer_than_any_symbol_is_not_compared_with_all_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    speller = suggest.Speller(["HLA-DRA", "CD14", "LINC01234"])
+    assert speller.suggest("LINC01234AA") == ("LINC01234",)
+    monkeypatch.setattr("rapidfuzz.process.extract", None)
+    assert speller.suggest("LINC01234AAA") == speller.suggest("A" * 10_000_000) == ()
+
+
 def test_suggestions_for_ensembl_ids_are_symbols_and_not_for_all_of_thousands_of_names() -> None:
     resolver = Resolver({"ENSG00000111913.17": 0, "ENSG00000141510": 1}, TABLE)
     report = report_of(["TP533", *(f"RIPORX{i}" for i in range(200))], None, resolver)

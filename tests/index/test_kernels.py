@@ -1,5 +1,6 @@
 """Kernels against numpy."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from numba import njit
 
 from insignia_index.format.layout import BITMAP, FULL, LIST, container_bytes
-from insignia_index.kernels import bitmaps, check, memory, transpose
+from insignia_index.kernels import bitmaps, cache, check, memory, transpose
 from insignia_index.kernels.directory import container_size
 from insignia_index.kernels.expand import GENES
 
@@ -163,3 +164,24 @@ def test_gene_statistics_add_up_over_chunks(seed: int) -> None:
     best = np.where(values != 0, values, -np.inf).max(axis=0).astype(np.float32)
     np.testing.assert_array_equal(maximum, best)
     assert negative == (values < 0).any()
+
+
+def test_who_may_write_nowhere_still_has_a_place_for_compiled_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_place(**_: object) -> Any:
+        raise RuntimeError("cannot cache function: no locator available")
+
+    monkeypatch.setattr(cache.numba, "njit", no_place)
+    monkeypatch.setattr(cache.numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr(cache.tempfile, "tempdir", str(tmp_path))
+    cache.find_place()
+    own = Path(cache.numba.config.CACHE_DIR)
+    assert own.parent == tmp_path
+    assert own.stat().st_mode & 0o777 == 0o700
+    cache.find_place()
+    assert Path(cache.numba.config.CACHE_DIR) == own  # where the next process finds what this one compiled
+    own.chmod(0o777)  # what somebody else could have put there must not be executed
+    cache.find_place()
+    assert Path(cache.numba.config.CACHE_DIR) != own
+    assert Path(cache.numba.config.CACHE_DIR).stat().st_mode & 0o777 == 0o700

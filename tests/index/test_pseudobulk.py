@@ -147,13 +147,31 @@ def test_groups_that_divide_units_are_refused_by_the_field(path, question):
 )
 def test_groups_of_whole_units_have_the_searchs_means(path, question):
     with Atlas.open(path) as atlas:
-        table = atlas.search({"G1": 1.0, "G5": -2.0, "G7": 0.5}, null=True, **question).group_table
+        asked = {"min_cells": 1} | question
+        table = atlas.search({"G1": 1.0, "G5": -2.0, "G7": 0.5}, null=True, **asked).group_table
         plainly = atlas.search({"G1": 1.0, "G5": -2.0, "G7": 0.5}, **question).group_table
     assert [*table.columns] == [
         *plainly.columns, "null_mean", "null_sd", "null_z", "null_p", "null_fdr"
     ]  # fmt: skip
     z = (table["mean"].values - table["null_mean"].values) / table["null_sd"].values
     np.testing.assert_allclose(z, table["null_z"].values, rtol=1e-4, atol=1e-4)
+
+
+def test_groups_of_few_cells_are_not_tested_and_not_counted_in_the_fdr(path):
+    with Atlas.open(path) as atlas:
+        asked = {
+            "signature": {"G1": 1.0, "G5": -2.0},
+            "group_by": ("cell_type", "sample", "study"),
+            "null": True,
+        }
+        every = atlas.search(**asked, min_cells=1).groups
+        table = atlas.search(**asked, min_cells=int(every.n_cells.max())).groups
+    few = table.n_cells < every.n_cells.max()
+    assert 0 < few.sum() < len(table)
+    assert (table.null_z.isna() == few).all()
+    assert (table.null_fdr.isna() == few).all()
+    assert table.null_mean.notna().all()
+    assert table.null_fdr.min() <= every.null_fdr.max()
 
 
 def test_a_field_that_happens_not_to_divide_units_may_be_asked_for(tmp_path):

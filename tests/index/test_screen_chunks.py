@@ -25,7 +25,7 @@ def test_chunks_joined_keep_every_value_of_every_kind(
         signatures: dict[str, Any] = {"none": ["NOSUCH"]} | good | {"no": []}
         ask = {"group_by": ("tissue", "age", "n")}
         whole = atlas.screen(signatures, **ask).to_table()
-        monkeypatch.setattr(screening, "CHUNK_ROWS", 1)
+        monkeypatch.setattr(screening, "CHUNK_BYTES", 1)
         stream = atlas.screen(signatures, **ask)
         parts = stream.to_table()
     assert [str(row) for row in parts.rows()] == [str(row) for row in whole.rows()]

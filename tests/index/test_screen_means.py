@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import false_discovery_control
 
 from insignia_index import Atlas, InputFile, build_atlas
+from insignia_index.search import screen_genes
 from insignia_model import Signature, Table, read_gmt
 from insignia_model.errors import GroupsNotWhole, NoPseudobulk
 from insignia_model.screen import with_fdr
@@ -144,3 +145,10 @@ def test_a_skipped_signature_has_a_row_without_numbers(atlas, library):
         assert "NOT-A-GENE" in row["reason"]
         assert row.drop(["signature", "reason"]).isna().all()
         assert rows["reason"].notna().sum() == 1
+
+
+@pytest.mark.parametrize("n", [0, 1, 5, 2_999, 3_000])
+def test_the_largest_of_many_values_are_those_of_a_stable_sort(n: int) -> None:
+    values = np.random.default_rng(n).integers(0, 40, (3_000, 7)).astype(float)
+    wanted = np.argsort(-values, axis=0, kind="stable")[:n]
+    np.testing.assert_array_equal(screen_genes._largest(values, n), wanted)

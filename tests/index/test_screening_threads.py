@@ -1,5 +1,7 @@
 """What a screen reads ahead, and what stops it: errors, cancellation, interrupts, changes meanwhile."""
 
+import gc
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -183,3 +185,24 @@ def test_two_screens_and_searches_at_once_do_not_disturb_one_another(tmp_path: P
             searches = [pool.submit(searched, atlas, request, s) for s in libraries]
             assert [s.result() for s in screens] == wanted
             assert [s.result() for s in searches] == wanted
+
+
+def test_the_memory_of_a_screen_is_given_back_at_its_end(tmp_path: Path) -> None:
+    gone = []
+    with Atlas.open(build(tmp_path, [study("A", 300)])) as atlas:
+        gc.disable()  # which would find it some time, at the latest when much else has been made
+        try:
+            for is_read in (True, False):
+                stream = atlas.screen({"x": ["G1"], "y": ["G2"]})
+                frame = stream._chunks.gi_frame
+                gone.append(weakref.ref(frame.f_locals["self"]))
+                del frame
+                if is_read:
+                    assert len(stream.to_table()) == 2
+                else:
+                    next(stream)
+                    stream.close()
+                del stream
+            assert [reference() for reference in gone] == [None, None]
+        finally:
+            gc.enable()

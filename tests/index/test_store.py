@@ -47,6 +47,46 @@ def used_bytes(path: Path) -> int:
         store.close()
 
 
+def test_whoever_opens_an_atlas_clears_the_places_of_killed_readers(tmp_path: Path) -> None:
+    path = build(tmp_path, [study("A")])
+    killed = []
+    for _ in range(3):
+        with subprocess.Popen(
+            [sys.executable, "-c", READER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as reader:
+            assert reader.stdout is not None
+            assert reader.stdout.readline() == b"open\n"
+            reader.send_signal(signal.SIGKILL)
+        killed.append(reader.pid)
+    with Atlas.open(path) as atlas:
+        held = atlas._store._environment.handle.readers().split()
+    assert not [pid for pid in killed if str(pid) in held]
+
+
+def test_too_many_readers_are_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = build(tmp_path, [study("A")])
+    monkeypatch.setattr("insignia_index.catalog.store._MOST_READERS", 1)
+    (path / "meta.lmdb-lock").unlink()
+    with Atlas.open(path):
+        done = subprocess.run(
+            [sys.executable, "-c", READER, str(path)], capture_output=True, text=True, timeout=60
+        )
+    assert "TooManyReaders" in done.stderr
+    assert "restore" not in done.stderr
+
+
+def test_a_relative_path_means_what_it_meant_when_the_atlas_was_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(tmp_path, [study("A")])
+    monkeypatch.chdir(tmp_path)
+    with Atlas.open("atlas") as atlas:
+        monkeypatch.chdir("/")
+        build_atlas(tmp_path / "atlas", [InputFile(write_h5ad(tmp_path / "B.h5ad", study("B")))])
+        assert atlas.refresh()
+        assert atlas.search(["G1"], null=True).n_cells == 80
+
+
 def test_a_reader_that_was_killed_does_not_make_the_catalog_grow(tmp_path: Path) -> None:
     path = build(tmp_path, [study("A", 300), study("B", 10)])
     with subprocess.Popen(

@@ -24,6 +24,7 @@ from insignia_model.errors import (
     RequestError,
     UnknownField,
 )
+from insignia_model.genes import Themselves
 from insignia_model.optional import extra
 
 
@@ -194,3 +195,31 @@ def test_a_broken_install_is_not_taken_for_a_missing_extra() -> None:
         import insignia_model.absent  # noqa: F401
     with pytest.raises(ImportError), extra("plot", "a plot"):
         from json import absent  # noqa: F401
+
+
+def test_scores_of_no_cell_have_columns_of_the_right_kinds() -> None:
+    frame = Scores((), cell_ids=True).to_frame()
+    assert frame.dtypes.astype(str).to_dict() == {
+        "study": "object", "row": "int64", "cell_id": "object", "score": "float32"
+    }  # fmt: skip
+    assert list(Scores(()).to_frame()) == ["study", "row", "score"]
+
+
+def test_frames_have_no_categories_that_no_row_has() -> None:
+    frame = Table({"type": Column.text(["a", "b", "c", "a"])}).head(1).to_frame()
+    assert frame.groupby("type", observed=False).size().to_dict() == {"a": 1}
+
+
+def test_what_is_long_is_shown_short_and_compared_as_itself() -> None:
+    chunk = ScoreChunk("a", np.arange(10_000), np.ones(10_000), tuple(map(str, range(10_000))))
+    scores = Scores((chunk,), GeneReport({"A": "A"}), True)
+    assert repr(scores) == "<Scores of 10,000 cells of 1 studies, 1 genes used>"
+    assert len(repr(chunk)) < 200
+    assert repr(table()) == "<Table of 3 rows: study, cell_id, score, tissue, n, ok>"
+    assert scores == scores != Scores((chunk,))
+    assert table() != table()
+
+
+def test_names_that_are_looked_up_late_can_be_pickled() -> None:
+    late = Themselves(2, lambda: ["A", "B"])
+    assert pickle.loads(pickle.dumps(late)) == {"A": "A", "B": "B"}

@@ -32,6 +32,7 @@ from insignia_model import (
 )
 from insignia_model.condition import conditions
 from insignia_model.errors import InvalidArgument, InvalidSignature
+from insignia_model.screen import signatures_of
 
 FIELDS = st.text(
     st.characters(codec="ascii", categories=("L", "N", "P"), exclude_characters="=!<>"), min_size=1
@@ -293,3 +294,26 @@ def test_a_gene_that_stands_twice_has_one_weight() -> None:
             Signature.parse(text)
     with pytest.raises(InvalidSignature, match="stands twice"):
         Signature.of({"A": 1.0, " A": 2.0})
+
+
+@pytest.mark.parametrize("hits", [0.95, 0, 95, ["top:3"]])
+def test_a_number_is_no_hit_rule(hits: Any) -> None:
+    for make in (
+        lambda: SearchRequest.of(["A"], hits=hits),
+        lambda: ScreenRequest.of(hits=hits),
+        lambda: SimilarRequest.of("a:b", hits=hits),
+    ):
+        with pytest.raises(InvalidArgument, match=r"hits: .* is no rule"):
+            make()
+
+
+def test_a_name_that_is_no_text_is_refused_and_can_be_told_of() -> None:
+    with pytest.raises(InvalidSignature, match="not Unicode") as caught:
+        Signature({"A": 1.0}, "x\ud800")
+    assert str(caught.value).encode()
+    with pytest.raises(InvalidSignature, match="not a gene name"):
+        Signature({"A\ud800": 1.0})
+    good, bad = signatures_of([Signature({"A": 1.0}, "é"), 5])
+    assert (good.name, type(bad).__name__) == ("é", "SkippedSignature")
+    (skipped_one,) = signatures_of({"J\ud800": ["A"]})
+    assert skipped_one.name == "J\\ud800"

@@ -202,3 +202,15 @@ def test_more_contrasts_than_a_server_takes_are_refused():
     assert len(search(contrasts=many[:100]).contrasts) == 100
     with pytest.raises(LimitExceeded, match="contrasts"):
         search(contrasts=many)
+
+
+def test_names_and_filters_that_would_keep_a_server_busy_are_refused():
+    long = ["A" * 1_001]
+    for ask in (
+        lambda: search(signature=pb.Signature(genes=long)),
+        lambda: decode.gene_names(pb.ResolveGenesRequest(genes=long), CONFIG),
+        lambda: search(where=[pb.Condition(field="x", operator=pb.OPERATOR_MISSING)] * 1_001),
+    ):
+        with pytest.raises(LimitExceeded):
+            ask()
+    assert search(signature=pb.Signature(genes=["A" * 1_000])).signature.genes == ("A" * 1_000,)

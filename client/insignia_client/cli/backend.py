@@ -28,7 +28,7 @@ from insignia_model import (
     StudyInfo,
     Table,
 )
-from insignia_model.errors import MissingExtra
+from insignia_model.errors import InvalidArgument, MissingExtra
 from insignia_model.optional import extra
 
 EMBEDDED = "insignia.embedded"
@@ -101,7 +101,10 @@ def open_backend(atlas: Path | None, server: str | None, timeout_s: float) -> Ba
         raise click.UsageError("give either --atlas DIR or --server HOST:PORT")
     if server is not None:
         from insignia_client.client import Client
+        from insignia_client.errors import is_address
 
+        if not is_address(server):
+            raise InvalidArgument("--server", f"{server!r} is not HOST:PORT, such as 127.0.0.1:50051")
         return Client(server, timeout_s=timeout_s)
     with extra("index", "--atlas"):
         for entry in entry_points(group=EMBEDDED):

@@ -15,10 +15,17 @@ import click
 from insignia_client.cli.options import FORMATS
 from insignia_model.errors import InvalidArgument
 
+#: Ends of names of text for people.
+TEXT = ("", ".txt", ".text", ".md", ".log", ".out")
+
 
 def chosen_format(shape: str | None, out: Path | None) -> str:
     """``--format``, or else what the name of ``--out`` says, or else a table."""
-    if shape is None and out is not None and out.suffix[1:] in FORMATS:
+    if shape is None and out is not None and out.suffix not in TEXT:
+        if out.suffix[1:] not in FORMATS:
+            raise InvalidArgument(
+                "--out", f"{out} ends neither in .csv nor .json nor .txt; give --format too"
+            )
         return out.suffix[1:]
     return shape or "table"
 

@@ -9,16 +9,17 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from insignia_client.cli import options, render
-from insignia_client.cli.backend import open_backend
+from insignia_client.cli.backend import Backend, open_backend
 from insignia_client.cli.filters import note_unknown_values
 from insignia_client.cli.output import new_file, problems_of
-from insignia_client.cli.screen_parts import Parts
+from insignia_client.cli.screen_parts import Parts, opened_parts
 from insignia_model import ScreenRequest, Signature, Signatures, SkippedSignature, Table
 from insignia_model.errors import InvalidArgument
 from insignia_model.optional import extra
@@ -85,27 +86,38 @@ def screen(**given: Any) -> None:
             check_path(given["plot"], "--plot")
     library = _library(options.read_library(given["library"], given))
     with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
-        revision = backend.info().revision
         note_unknown_values(backend, request.where)
-        asked = f"{given['atlas']}|{given['server']}|{revision}|{request}|{_digest(library)}"
-        parts = Parts(out.with_name(out.name + ".parts"), hashlib.sha256(asked.encode()).hexdigest())
-        if len(library) > parts.n_done:
-            stream = backend.run_screen(request, itertools.islice(library, parts.n_done, None))
-            _run(stream, parts, len(library))
-    table = with_fdr(concatenated(parts.tables()))
-    with new_file(out) as file:
-        write(table, file)
-    parts.remove()
+        atlas = _content(backend)
+        place = given["server"] or given["atlas"].absolute()
+        asked = f"{place}|{atlas}|{request}|{_digest(library)}"
+        with opened_parts(out, hashlib.sha256(asked.encode()).hexdigest()) as parts:
+            if len(library) > parts.n_done:
+                stream = backend.run_screen(request, itertools.islice(library, parts.n_done, None))
+                if _content(backend) != atlas:  # so that nobody knows of which the stream is
+                    stream.close()
+                    raise InvalidArgument("screen", "the atlas changed just now; run the same command again")
+                _run(stream, parts, len(library))
+            table = with_fdr(concatenated(parts.tables()))
+            with new_file(out) as file:
+                write(table, file)
+            parts.remove()
     click.echo(_summary(table, len(library)))
+    if len(_skipped(table)) == len(table) < len(library):
+        click.echo("Note: no cell passes the filter", err=True)
     if plot := given["plot"]:
         _draw(table, plot)
+
+
+def _content(backend: Backend) -> str:
+    """What tells an atlas from another, or from itself at another revision."""
+    return repr([backend.info().revision, *(replace(s, faiss="", faiss_kept=1.0) for s in backend.studies())])
 
 
 def _run(stream: ScreenStream, parts: Parts, n_signatures: int) -> None:
     """Take the chunks into parts as they come; an interrupt ends the screen between two of them."""
     plan = stream.plan
     click.echo(
-        f"{n_signatures:,} signatures x {plan.n_cells:,} cells, {plan.n_per_batch:,} at a time: "
+        f"{n_signatures:,} signatures x {plan.n_cells:,} cells, up to {plan.n_per_batch:,} at a time: "
         f"{render.size(plan.memory_bytes)} for their scores"
         + (f"; {parts.n_done:,} are done already" if parts.n_done else ""),
         err=True,
@@ -165,6 +177,8 @@ def _writer(out: Path) -> Callable[[Table, Any], None]:
     writers = {".parquet": _write_parquet, ".csv": _write_csv(","), ".tsv": _write_csv("\t")}
     if out.suffix not in writers:
         raise InvalidArgument("--out", f"{out} ends neither in .parquet nor in .csv or .tsv")
+    if out.is_dir():
+        raise InvalidArgument("--out", f"{out} is a directory")
     if out.suffix == ".parquet":
         with extra("index", "--out FILE.parquet"):
             import pyarrow  # noqa: F401  # now, not when the screen is done

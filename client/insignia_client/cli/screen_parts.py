@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,28 @@ from insignia_client.cli.output import problems_of
 from insignia_model import Column, ScreenChunk, Table
 from insignia_model.errors import InvalidArgument
 
-_QUESTION = "question"
+try:
+    import fcntl
+except ImportError:  # not Unix: two screens into one file are not noticed
+    fcntl = None  # type: ignore[assignment]
+
+_QUESTION, _LOCK = "question", ".lock"
+
+
+@contextmanager
+def opened_parts(out: Path, question: str) -> Iterator[Parts]:
+    """Parts of the screen that is to be written to ``out``, for nobody else meanwhile."""
+    path = out.with_name(out.name + ".parts")
+    with problems_of("--out", path):
+        path.mkdir(exist_ok=True)
+        lock = (path / _LOCK).open("a")
+    with lock:
+        if fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InvalidArgument("--out", f"another screen is writing {out}") from error
+        yield Parts(path, question)
 
 
 class Parts:
@@ -44,7 +67,7 @@ class Parts:
                     f"{self.path} holds an unfinished screen of another question, library or revision of the "
                     "atlas; remove it, or choose another --out",
                 )  # else nothing was answered of it
-        elif any(path != unfinished for path in self.path.iterdir()):
+        elif any(path.name not in (unfinished.name, _LOCK) for path in self.path.iterdir()):
             raise InvalidArgument("--out", f"{self.path} is there and is not part of a screen")
         unfinished.write_text(question)
         unfinished.replace(about)

@@ -112,7 +112,8 @@ def read_library(files: Iterable[Path], given: Mapping[str, Any]) -> Signatures:
         if again:
             raise InvalidSignature(str(file), f"repeats sets of the files before: {_some(again)}")
         found |= sets
-        rejected |= sets.rejected
+        for name, reason in sets.rejected.items():
+            rejected[f"{name} ({file})" if name in rejected else name] = reason
         notes += sets.notes
     return Signatures(found, notes, rejected)
 

@@ -25,7 +25,7 @@ from insignia_index.build.obs import cell_ids, field_columns, study_of_cells
 from insignia_index.build.progress import Progress, SilentProgress
 from insignia_index.build.pseudobulk import DEFAULT_FIELDS, pseudobulk_fields, with_pseudobulk
 from insignia_index.build.rows import RowsByStudy
-from insignia_index.build.study import PostingBuffer, StudyRows, build_shard
+from insignia_index.build.study import BuiltShard, PostingBuffer, StudyRows, build_shard
 from insignia_index.catalog.columns import CellIds, encode_column
 from insignia_index.catalog.records import VALUE_BITS, FieldRecord, StudyRecord
 from insignia_index.catalog.writer import AtlasWriter, write_metadata
@@ -45,7 +45,8 @@ VALUE_DTYPES = tuple(VALUE_BITS)
 class BuildReport:
     """What a build did: studies added, replaced, and those that were already there unchanged.
 
-    ``recipes``: how attributions were made in passing, by the file of their counts.
+    ``recipes``: how attributions were made in passing, by the file of their counts. ``notes``: what looks
+    like an oversight.
     ``faiss``: what was done about FAISS indexes, if the atlas has or had any. ``changed``: whether there is a
     new revision, be it of nothing but these or the gene table.
     """
@@ -58,6 +59,7 @@ class BuildReport:
     revision: int = 0
     changed: bool = False
     recipes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     faiss: TrainReport | None = None
 
 
@@ -194,11 +196,21 @@ class AtlasBuild:
             spill.mkdir(parents=True, exist_ok=True)
             rows = RowsByStudy(source, study_of, wanted, spill)
             buffer = self.buffer()
+            if file.sample_field is None and "sample" not in source.obs:
+                self.report.notes.append(
+                    f"{file.path.name} has no column 'sample': every study counts as one sample; "
+                    "--sample-field names another column"
+                )
             self._progress.start(file.path.name, sum(len(rows_of[i]) for i in wanted))
             for i, columns in zip(wanted, fields, strict=True):
                 ids = cell_ids(file.metadata or file.path, studies[i], source.obs.index[rows_of[i]])
                 study_rows = StudyRows(file.path, studies[i], ids, gene_of_column, rows.chunks(i))
-                self.stage(file.path.name, digest, study_rows, columns, buffer, lambda: source.recipe)
+                built = self.stage(file.path.name, digest, study_rows, columns, buffer, lambda: source.recipe)
+                if built.is_whole and not source.recipe:
+                    self.report.notes.append(
+                        f"study {studies[i]!r} of {file.path.name} has whole numbers only, as counts are: "
+                        "--model makes attributions of counts"
+                    )
             if file.attribution is not None:
                 self.report.recipes[file.path.name] = source.recipe
             self._progress.finish()
@@ -285,7 +297,7 @@ class AtlasBuild:
         columns: dict[str, Column],
         buffer: PostingBuffer,
         recipe: Callable[[], Mapping[str, Any]] = dict,
-    ) -> None:
+    ) -> BuiltShard:
         """Write the files of a study, to be published with the others; ``source`` names its input.
 
         ``recipe``: how its attributions were made, looked at when all rows are read.
@@ -327,6 +339,7 @@ class AtlasBuild:
         done.append(rows.study)
         self.report.n_cells += len(rows.cell_ids)
         self.report.n_postings += built.n_postings
+        return built
 
 
 def _rows_of(study_of: npt.NDArray[np.int64], n_studies: int) -> list[npt.NDArray[np.int64]]:

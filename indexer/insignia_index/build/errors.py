@@ -158,14 +158,17 @@ class MissingField(InputError):
 
 
 class ReservedField(InputError):
-    """A metadata column whose name means something else here."""
+    """Metadata columns whose names mean something else here."""
 
-    def __init__(self, path: Path, field: str, why: str = "Insignia uses the name itself") -> None:
+    def __init__(self, path: Path, *fields: str, why: str = "Insignia uses the name itself") -> None:
+        names = " and ".join(f"a metadata column {field!r}" for field in fields)
+        drop = " ".join(f"--drop-field {field}" for field in fields)
         super().__init__(
-            f"{path}: there is a metadata column {field!r}, but {why}; "
-            f"rename it, or leave it out with --drop-field {field}",
+            f"{path}: there is {names}, but {why}; "
+            f"rename {'it' if len(fields) == 1 else 'them'}, or leave {'it' if len(fields) == 1 else 'them'} "
+            f"out with {drop}",
             path=str(path),
-            field=field,
+            field=", ".join(fields),
         )
 
 

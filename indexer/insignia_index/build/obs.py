@@ -69,12 +69,13 @@ def field_columns(file: InputFile, obs: pd.DataFrame, study: str) -> dict[str, C
         raise MissingField(file.path, sample, f"is not there; it has {', '.join(map(str, obs)) or 'none'}")
     check_sample(file, obs.columns)
     columns: dict[str, Column] = {}
+    left_out = {*file.drop_fields, file.study_field or "study"}
+    if reserved := [name for name in map(str, obs.columns) if name in RESERVED and name not in left_out]:
+        raise ReservedField(file.path, *reserved)
     for column in obs.columns:
         name = str(column)
-        if name in file.drop_fields or name == (file.study_field or "study"):
+        if name in left_out:
             continue
-        if name in RESERVED:
-            raise ReservedField(file.path, name)
         columns[_name(file.path, name, "a column name")] = field_column(file.path, name, obs[column])
     columns["sample"] = _samples(file, obs, study, columns.get(sample))
     return columns
@@ -84,7 +85,7 @@ def check_sample(file: InputFile, columns: Collection[str]) -> None:
     """Raise `ReservedField` if a column ``sample`` would be lost to the field that is to be the sample."""
     field = file.sample_field or "sample"
     if field != "sample" and "sample" in columns and "sample" not in file.drop_fields:
-        raise ReservedField(file.path, "sample", f"--sample-field {field} takes its place")
+        raise ReservedField(file.path, "sample", why=f"--sample-field {field} takes its place")
 
 
 def _samples(file: InputFile, obs: pd.DataFrame, study: str, column: Column | None) -> Column:

@@ -16,6 +16,9 @@ from insignia_index.format.layout import BLOCK_CELLS, BLOCK_POSTINGS
 from insignia_index.format.writer import GeneStatistics, ShardWriter
 from insignia_index.kernels.transpose import BAD_INDEX, count_postings, gene_statistics, scatter_postings
 
+#: Fewer values may be whole numbers by chance.
+_MANY_POSTINGS = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class StudyRows:
@@ -30,11 +33,12 @@ class StudyRows:
 
 @dataclass(frozen=True, slots=True)
 class BuiltShard:
-    """A finished shard."""
+    """A finished shard. ``is_whole``: its values, of which there are many, are whole numbers."""
 
     files: ShardFiles
     n_postings: int
     signed: bool
+    is_whole: bool
 
 
 class PostingBuffer:
@@ -101,7 +105,7 @@ def build_shard(
     """Write the postings of a study into ``directory``; ``advance`` is told the cells done."""
     writer = ShardWriter(directory, buffer.n_genes, value_bits)
     statistics = GeneStatistics(buffer.n_genes)
-    negative = False
+    negative, is_whole = False, True
     buffer.clear()
     first_row = 0
     try:
@@ -111,6 +115,8 @@ def build_shard(
                 chunk.indptr, chunk.indices, chunk.data, rows.gene_of_column,
                 statistics.n_cells, statistics.total, statistics.maximum,
             )  # fmt: skip
+            # attributions say no at once
+            is_whole = is_whole and bool((chunk.data == np.rint(chunk.data)).all())
             n_cells = len(chunk.indptr) - 1
             if not buffer.takes(n_cells, int(counts.sum())):
                 buffer.write(writer)
@@ -120,7 +126,9 @@ def build_shard(
             first_row += n_cells
             advance(n_cells)
         buffer.write(writer)
-        return BuiltShard(writer.finish(statistics), writer.n_postings, bool(negative))
+        n_postings = writer.n_postings
+        is_whole = is_whole and n_postings >= _MANY_POSTINGS
+        return BuiltShard(writer.finish(statistics), n_postings, bool(negative), is_whole)
     finally:
         writer.close()
 

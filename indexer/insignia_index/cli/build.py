@@ -173,6 +173,8 @@ def _run(
         progress=BarProgress(),
     )
     click.echo(summary(atlas, report))
+    for note in report.notes:
+        click.echo(f"Note: {note}", err=True)
     if report.faiss is not None:
         for line in faiss_lines(report.faiss):
             click.echo(line)

@@ -15,6 +15,7 @@ from insignia_index.cancel import CancelToken
 from insignia_index.null.bins import Bins, snapshot_bins
 from insignia_index.null.group_null import THOROUGH, GroupNull
 from insignia_index.null.pseudobulk import Pseudobulk
+from insignia_index.null.small_groups import untested
 from insignia_index.null.tail import false_discovery_rate
 from insignia_index.search.grouping import Grouping
 from insignia_index.search.plan import Query
@@ -112,8 +113,12 @@ class Nulls:
         return dict(zip(("null_mean", "null_sd", "null_z", "null_p"), together, strict=True))
 
 
-def with_null(table: Table, groups: Ints, null: dict[str, Floats]) -> Table:
-    """The table of ``groups`` (of each row) with the null's columns and the FDR over its rows."""
+def with_null(table: Table, groups: Ints, null: dict[str, Floats], min_cells: int) -> Table:
+    """The table of ``groups`` (of each row) with the null's columns and the FDR over its rows.
+
+    Groups of fewer than ``min_cells`` cells are not tested.
+    """
     columns = {name: values[groups] for name, values in null.items()}
+    untested(columns, table["n_cells"].values < min_cells)
     columns["null_fdr"] = false_discovery_rate(columns["null_p"])
     return Table(table.columns | {name: Column.numbers(values) for name, values in columns.items()})

@@ -126,7 +126,7 @@ def answer(
         from insignia_index.null.answer import with_null
 
         null = session.nulls.columns(query, grouping, request.group_by, request.where, work.cancel)
-        groups = with_null(groups, units.groups[0], null)
+        groups = with_null(groups, units.groups[0], null, request.min_cells)
     samples = units.sample_table()
     return SearchResult(
         engine=NAME,

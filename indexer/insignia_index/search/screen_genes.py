@@ -21,6 +21,9 @@ from insignia_model.screen import ScreenRequest
 if TYPE_CHECKING:
     from insignia_index.null.group_null import GroupNull
 
+#: Of a signature with more genes than this not all are sorted for every group.
+_MANY_GENES = 1_024
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -118,6 +121,18 @@ def posting_means(work: Work, session: Session, queries: list[Query]) -> tuple[I
     return genes, found
 
 
+def _largest(values: Floats, n: int) -> Ints:
+    """Rows of the ``n`` largest of every column, largest first, int64 (n, n_columns); ties: lower row."""
+    if len(values) <= _MANY_GENES or n == 0:
+        return np.argsort(-values, axis=0, kind="stable")[:n]
+    found = np.empty((n, values.shape[1]), np.int64)
+    least = np.partition(values, len(values) - n, axis=0)[len(values) - n]
+    for column in range(values.shape[1]):
+        rows = np.flatnonzero(values[:, column] >= least[column])
+        found[:, column] = rows[np.argsort(-values[rows, column], kind="stable")[:n]]
+    return found
+
+
 def leading_genes(query: Query, names: list[str], means: Floats, groups: Ints, n: int) -> list[str]:
     """The ``n`` genes that add most to the score of each of ``groups``, largest first, joined by commas.
 
@@ -125,8 +140,7 @@ def leading_genes(query: Query, names: list[str], means: Floats, groups: Ints, n
     """
     added = means[:, groups] * query.weights[:, None]
     n = min(n, len(added))
-    # ascending gene ids break ties, as everywhere
-    order = np.argsort(-added, axis=0, kind="stable")[:n]
+    order = _largest(added, n)
     symbols = np.array([names[gene] for gene in query.gene_ids.tolist()], object)
     positive = np.take_along_axis(added, order, axis=0) > 0
     return [

@@ -22,8 +22,9 @@ from insignia_index.kernels.columns import (
     score_signatures,
 )
 from insignia_index.kernels.score import MAXIMUM
-from insignia_index.kernels.summarise import MEAN
+from insignia_index.kernels.summarise import CELLS, MEAN
 from insignia_index.kernels.tile_words import TILE_CELLS
+from insignia_index.null.small_groups import untested
 from insignia_index.search.engine import Session
 from insignia_index.search.finalise import Units, group_columns
 from insignia_index.search.grouping import Grouping
@@ -42,8 +43,8 @@ from insignia_model.table import Column, Table
 MEMORY_BYTES = 3 << 29
 #: Of fewer signatures sorting and expanding the blocks would be a large part of the work.
 _MAX_BATCH = 1_700
-#: Rows of a chunk, and those of one signature more: some 8 MB.
-CHUNK_ROWS = 65_536
+#: Bytes of a chunk's rows, as reckoned by `_row_bytes`; those of one signature come on top.
+CHUNK_BYTES = 16 << 20
 #: Columns of a group if mean scores alone are asked for.
 MEAN_COLUMNS = ("n_cells", "mean", "n_samples", "n_genes_measured")
 NULL_COLUMNS = ("null_mean", "null_sd", "null_z", "null_p")
@@ -60,7 +61,7 @@ class Screening:
 
     def __init__(
         self, session: Session, threads: BackgroundThreads, request: ScreenRequest, cancel: CancelToken,
-        memory_bytes: int = MEMORY_BYTES,
+        memory_bytes: int = MEMORY_BYTES, chunk_bytes: int | None = None,
     ) -> None:  # fmt: skip
         self._session = session
         self._threads = threads
@@ -77,6 +78,7 @@ class Screening:
         self._scores = np.empty((0, n_cells), self._dtype)
         wants_genes = request.hits is None or request.null or request.n_leading > 0
         self._genes = GroupGenes.of(session, self._grouping, request, cancel) if wants_genes else None
+        self._chunk_rows = max(1, (chunk_bytes or CHUNK_BYTES) // _row_bytes(request))
         self._mean_rows = MeanRows(self._grouping, request.min_cells)
         # no method of this object: its arrays would wait for the garbage collector, and be gigabytes by then
         self._plan = partial(_planned, session.snapshot, request)
@@ -101,7 +103,7 @@ class Screening:
                 rows.add(item.name, query, next(found))
             else:
                 rows.skip(item.name, query)
-            if rows.n_rows >= CHUNK_ROWS:
+            if rows.n_rows >= self._chunk_rows:
                 yield rows.chunk()
                 rows = _Rows(self._grouping, self._request)
         if rows.n_signatures:  # without a row too, where the filter lets no cell pass
@@ -121,7 +123,10 @@ class Screening:
         leading = self._leading(queries)
         for i, (query, (index, counts, figures)) in enumerate(zip(queries, groups, strict=True)):
             names = leading(query, index)
-            yield _Found(index, counts, figures, {name: v[i, index] for name, v in null.items()}, names)
+            columns = {name: v[i, index] for name, v in null.items()}
+            if columns:
+                untested(columns, counts[CELLS] < request.min_cells)
+            yield _Found(index, counts, figures, columns, names)
 
     def _leading(self, queries: list[Query]) -> Callable[[Query, Ints], list[str]]:
         """What names the leading genes of a query in groups; nothing if they are not asked for."""
@@ -220,6 +225,11 @@ def _planned(snapshot: Snapshot, request: ScreenRequest, item: Item) -> Query | 
         return plan_query(snapshot, item, request.aggregate, request.strict)
     except RequestError as error:
         return str(error)
+
+
+def _row_bytes(request: ScreenRequest) -> int:
+    """Bytes of a row, at most but for long names: columns, and names of genes."""
+    return 200 + 10 * request.n_leading
 
 
 def _parts(queries: list[Query]) -> Iterator[slice]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from insignia_model.errors import InvalidSignature
 from insignia_model.reading.source import Source
-from insignia_model.signature import Signature
+from insignia_model.signature import Signature, printable
 
 
 class Signatures(dict[str, Signature]):
@@ -43,10 +43,10 @@ def collect(source: Source, sets: Iterable[RawSet], lenient: bool, notes: list[s
     found: dict[str, Signature] = {}
     rejected: dict[str, str] = {}
     for raw in sets:
-        key, problem = raw.name, raw.problem
+        key, problem = printable(raw.name), raw.problem
         if key in found or key in rejected:
             problem = f"repeats the set {raw.name!r}"
-            key = f"{raw.name} (line {raw.line})"
+            key = f"{key} (line {raw.line})"
         try:
             if problem:
                 raise source.error(problem, raw.line)

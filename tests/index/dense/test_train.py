@@ -158,6 +158,17 @@ def test_damage_is_noticed_and_the_exact_engine_goes_on(
     same_as_exact(path)
 
 
+def test_a_revision_whose_indexes_are_removed_is_outdated_and_not_damaged(tmp_path: Path) -> None:
+    path = build(tmp_path, [study("A", 50, 30), study("B", 50, 30)], faiss="exact")
+    with Atlas.open(path) as atlas:
+        remove_studies(path, ["B"])
+        with pytest.raises(EngineUnavailable, match="newer revision than 2"):
+            atlas.search(["G1"], engine="faiss", groups=False)
+        assert atlas.search(["G1"], groups=False).n_cells == 100
+        assert atlas.refresh()
+        assert atlas.search(["G1"], engine="faiss", groups=False).n_cells == 50
+
+
 def test_a_failure_leaves_the_published_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> float:
         raise OSError("no more")

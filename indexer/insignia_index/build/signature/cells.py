@@ -61,7 +61,7 @@ class Cells:
         of_column = {"text": "category", "missing": None}
         left_out = {*self.options.drop_fields, self.options.study_field or "study"}
         if reserved := [name for name in self.columns_of(study) if name in RESERVED and name not in left_out]:
-            raise ReservedField(self.options.path, reserved[0])
+            raise ReservedField(self.options.path, *reserved)
         check_sample(self.options, self.columns_of(study))
         kinds = {
             name: of_column.get(self.kinds[name], self.kinds[name])
