@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
+from scipy.stats import false_discovery_control
 
 from insignia_index import Atlas
 from insignia_index.cli.build import build as build_command
@@ -157,21 +158,21 @@ def test_groups_of_whole_units_have_the_searchs_means(path, question):
     np.testing.assert_allclose(z, table["null_z"].values, rtol=1e-4, atol=1e-4)
 
 
-def test_groups_of_few_cells_are_not_tested_and_not_counted_in_the_fdr(path):
-    with Atlas.open(path) as atlas:
-        asked = {
-            "signature": {"G1": 1.0, "G5": -2.0},
-            "group_by": ("cell_type", "sample", "study"),
-            "null": True,
-        }
-        every = atlas.search(**asked, min_cells=1).groups
-        table = atlas.search(**asked, min_cells=int(every.n_cells.max())).groups
-    few = table.n_cells < every.n_cells.max()
-    assert 0 < few.sum() < len(table)
-    assert (table.null_z.isna() == few).all()
-    assert (table.null_fdr.isna() == few).all()
-    assert table.null_mean.notna().all()
-    assert table.null_fdr.min() <= every.null_fdr.max()
+def test_groups_of_few_cells_are_not_tested_and_not_counted_in_the_fdr(tmp_path):
+    made = [study(name, n, 40, **typed(n)) for name, n in (("A", 60), ("B", 9), ("C", 10))]
+    with Atlas.open(build(tmp_path, made)) as atlas:
+        every = atlas.search({"G1": 1.0, "G5": -2.0}, null=True, min_cells=1).groups.set_index("study")
+        table = atlas.search({"G1": 1.0, "G5": -2.0}, null=True).groups.set_index("study")
+        screened = atlas.screen({"x": {"G1": 1.0, "G5": -2.0}}, null=True).to_frame().set_index("study")
+    assert every.null_p.notna().all()
+    for found in (table, screened):
+        assert found.null_p[found.null_p.isna()].index.tolist() == ["B"]
+        assert np.isnan(found.null_z["B"])
+        assert np.isnan(found.null_fdr["B"])
+        assert found.null_mean.notna().all()
+    assert table.null_fdr["A"] == pytest.approx(
+        false_discovery_control(table.null_p[["A", "C"]])[0], abs=1e-12
+    )
 
 
 def test_a_field_that_happens_not_to_divide_units_may_be_asked_for(tmp_path):
