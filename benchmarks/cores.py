@@ -19,8 +19,8 @@ def add_again(values, n_times):
     total = np.float32(0)
     for _ in range(n_times):
         values[0] += 1  # else the sum is the same every time, and taken once
-        for value in values:
-            total += value
+        for i in range(len(values)):  # by index: so it is vectors that are added
+            total += values[i]
     return total
 
 

@@ -117,7 +117,7 @@ class Transport:
                 self._n_screens += 1
                 try:
                     if self._n_screens > MAX_SCREENS:
-                        raise Overloaded(MAX_SCREENS, "screens run")
+                        raise Overloaded(MAX_SCREENS, "screen runs")
                     await self._send(method.lane, pulled, token, context)
                 except Exception as error:
                     await abort(context, error)

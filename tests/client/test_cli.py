@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -395,6 +396,16 @@ def test_a_file_whose_name_promises_something_else_is_refused(run: Run, tmp_path
     assert (code, "give --format too" in err, list(tmp_path.iterdir())) == (2, True, [])
     assert run("search", "--genes", "CD14", "--format", "csv", "--out", str(tmp_path / name))[0] == 0
     assert run("search", "--genes", "CD14", "--out", str(tmp_path / "x.txt"))[0] == 0
+
+
+def test_what_a_killed_command_left_is_removed_by_the_next_one(run: Run, tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    left, others = tmp_path / f".x.csv.{process.pid}", [tmp_path / ".x.csv.1", tmp_path / ".x.csv.mine"]
+    for path in (left, *others):
+        path.write_text("half")
+    assert run("search", "--genes", "CD14", "--out", str(tmp_path / "x.csv"))[0] == 0
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "x.csv", *others])
 
 
 def test_values_of_a_filter_that_no_cell_has_are_told(run: Run) -> None:

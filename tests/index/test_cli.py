@@ -134,5 +134,7 @@ def test_what_looks_like_an_oversight_is_told(tmp_path: Path) -> None:
     told = run("build", tmp_path / "atlas", write_h5ad(tmp_path / "a.h5ad", counts)).output
     assert "Note: study 'A' of a.h5ad has whole numbers only, as counts are: --model" in told
     assert "Note: a.h5ad has no column 'sample': every study counts as one sample; --sample-field" in told
-    usual = run("build", tmp_path / "other", write_h5ad(tmp_path / "b.h5ad", study("B", 100, 40))).output
-    assert "Note" not in usual
+    usual = ["build", tmp_path / "other", write_h5ad(tmp_path / "b.h5ad", study("B", 100, 40))]
+    assert "Note" not in run(*usual).output
+    told = run("add", *usual[1:], "--replace", "--drop-field", "smaple").output
+    assert "Note: b.h5ad has no column 'smaple' to leave out" in told

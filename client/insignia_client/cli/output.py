@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 import sys
@@ -64,6 +65,9 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if not _runs(left.suffix[1:]):  # whoever began to write it was killed
+            left.unlink(missing_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with unfinished.open("wb") as file:
@@ -73,6 +77,19 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _runs(pid: str) -> bool:
+    """Whether there is such a process, or nobody can tell."""
+    if os.name != "posix" or not (pid.isascii() and pid.isdigit()):
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
 
 
 @contextmanager

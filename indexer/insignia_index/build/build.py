@@ -21,7 +21,7 @@ from insignia_index.build.errors import (
 )
 from insignia_index.build.gene_table import set_gene_table
 from insignia_index.build.inputs import InputFile, open_source
-from insignia_index.build.obs import cell_ids, field_columns, study_of_cells
+from insignia_index.build.obs import cell_ids, field_columns, oversights, study_of_cells
 from insignia_index.build.progress import Progress, SilentProgress
 from insignia_index.build.pseudobulk import DEFAULT_FIELDS, pseudobulk_fields, with_pseudobulk
 from insignia_index.build.rows import RowsByStudy
@@ -196,11 +196,7 @@ class AtlasBuild:
             spill.mkdir(parents=True, exist_ok=True)
             rows = RowsByStudy(source, study_of, wanted, spill)
             buffer = self.buffer()
-            if file.sample_field is None and "sample" not in source.obs:
-                self.report.notes.append(
-                    f"{file.path.name} has no column 'sample': every study counts as one sample; "
-                    "--sample-field names another column"
-                )
+            self.report.notes += oversights(file, source.obs)
             self._progress.start(file.path.name, sum(len(rows_of[i]) for i in wanted))
             for i, columns in zip(wanted, fields, strict=True):
                 ids = cell_ids(file.metadata or file.path, studies[i], source.obs.index[rows_of[i]])

@@ -81,6 +81,21 @@ def field_columns(file: InputFile, obs: pd.DataFrame, study: str) -> dict[str, C
     return columns
 
 
+def oversights(file: InputFile, obs: pd.DataFrame) -> list[str]:
+    """What about a file's options may not be meant, as sentences."""
+    notes = [
+        f"{file.path.name} has no column {field!r} to leave out"
+        for field in file.drop_fields
+        if field not in obs
+    ]
+    if file.sample_field is None and "sample" not in obs:
+        notes.append(
+            f"{file.path.name} has no column 'sample': every study counts as one sample; "
+            "--sample-field names another column"
+        )
+    return notes
+
+
 def check_sample(file: InputFile, columns: Collection[str]) -> None:
     """Raise `ReservedField` if a column ``sample`` would be lost to the field that is to be the sample."""
     field = file.sample_field or "sample"

@@ -63,7 +63,8 @@ def _recall_lines(record: FaissRecord) -> list[str]:
             found = ", ".join(
                 f"{mean:.3f} of the best {k} (count on {point.low[k]:.3f})" for k, mean in point.mean.items()
             )
-            lines.append(f"  recall of a {kind} with {point.candidates:>6,} candidates: {found}")
+            if found:  # fewer cells than are counted on have none
+                lines.append(f"  recall of a {kind} with {point.candidates:>6,} candidates: {found}")
     return lines
 
 
