@@ -279,6 +279,8 @@ def atlas_info(answer: pb.GetAtlasResponse) -> AtlasInfo:
         value_dtype=answer.value_dtype,
         signed=answer.signed,
         engines=tuple(answer.engines),
+        faiss=answer.faiss,
+        digest=answer.digest,
         device=answer.device,
         n_cells_on_device=answer.n_cells_on_device,
     )

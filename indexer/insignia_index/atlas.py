@@ -362,7 +362,7 @@ class Atlas(SimilarCells):
     def warm(self) -> None:
         """Compile or load the kernels, so that the first search does not wait for it."""
         if self._session.snapshot.genes:
-            signature = Signature({self._session.snapshot.genes[0]: 1.0})
+            signature = Signature({next(iter(self._session.snapshot.gene_ids)): 1.0})
             self.search(signature, k=1)
             self.explain(signature, k=1)
             self.similar(profile=signature, k=1)

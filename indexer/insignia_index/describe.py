@@ -9,6 +9,7 @@ import numpy as np
 
 from insignia_index.catalog.records import CATALOG_VERSION, StudyRecord
 from insignia_index.dense.files import dense_bytes
+from insignia_index.format.files import bytes_digest
 from insignia_index.snapshot import Snapshot
 from insignia_model.info import AtlasInfo, FieldInfo, StudyInfo
 
@@ -43,13 +44,14 @@ def atlas_info(snapshot: Snapshot) -> AtlasInfo:
         n_studies=len(studies),
         n_samples=sum(study.n_samples for study in studies),
         n_cells=snapshot.n_cells,
-        n_genes=len(snapshot.genes),
+        n_genes=len(snapshot.gene_ids),
         n_postings=sum(study.n_postings for study in studies),
         size_bytes=shards + dense_bytes(snapshot) + min(catalog.st_size, 512 * catalog.st_blocks),  # a hole
         value_dtype=snapshot.record.value_dtype,
         signed=any(study.signed for study in studies),
         engines=("sparse", "faiss") if faiss else ("sparse",),
         faiss=json.dumps(faiss.to_json()) if faiss else "",
+        digest=bytes_digest(snapshot.record.digest.encode(), snapshot.record.gene_table.encode()),
     )
 
 
@@ -65,10 +67,11 @@ def field_info(snapshot: Snapshot, field: str, max_values: int) -> FieldInfo:
             len(values),
             _commonest(Counter(dict(values)), max_values),
         )
-    records = [(i, study.fields[field]) for i, study in enumerate(snapshot.studies) if field in study.fields]
-    valued = [record for i, record in records if record.n_missing < snapshot.studies[i].n_cells]
-    kinds = {record.kind for record in valued} or {records[0][1].kind}
-    kind = "number" if kinds == {"number", "integer"} else kinds.pop()
+    every = [(i, study.fields[field]) for i, study in enumerate(snapshot.studies) if field in study.fields]
+    # without a value it has no kind there, and is not there
+    records = [(i, record) for i, record in every if record.n_missing < snapshot.studies[i].n_cells]
+    kinds = {record.kind for _, record in records or every}
+    kind = "number" if kinds == {"number", "integer"} else min(kinds)
     n_cells = sum(snapshot.studies[i].n_cells - record.n_missing for i, record in records)
     if kind == "category":
         counts = _value_counts(snapshot, field, [i for i, _ in records])

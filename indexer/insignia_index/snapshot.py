@@ -84,8 +84,12 @@ class Snapshot:
 
     @cached_property
     def gene_ids(self) -> dict[str, int]:
-        """Id of every symbol of the vocabulary."""
-        return {symbol: i for i, symbol in enumerate(self.genes)}
+        """Id of every symbol of the vocabulary that some study measured: a study that is gone leaves its."""
+        sets, _ = self._measured
+        measured = sets.any(axis=0) if len(sets) else np.ones(len(self.genes), np.bool_)
+        if measured.all():
+            return {symbol: i for i, symbol in enumerate(self.genes)}
+        return {self.genes[i]: i for i in np.flatnonzero(measured).tolist()}
 
     @cached_property
     def resolver(self) -> Resolver:

@@ -21,6 +21,7 @@
     ├── AtlasError               the atlas directory
     │   ├── AtlasNotFound
     │   ├── AtlasLocked          another writer is at work
+    │   ├── TooManyReaders       so many have it open that nobody else can
     │   ├── AtlasCorrupt         a file is not what the catalog says it is
     │   ├── UnsupportedFormat    written by a version that this one cannot read
     │   └── StorageFull

@@ -52,6 +52,7 @@ class AtlasInfo:
     """The atlas as a whole. ``size_bytes``: shards and catalog; ``signed``: some attribution is negative.
 
     ``faiss``: its codec and the recall that was measured with it, a JSON object; empty if there is none.
+    ``digest``: of the vocabulary, all studies and the gene table; another content has another one.
     ``device``: the GPU on which ``n_cells_on_device`` of the cells are searched; empty without one.
     """
 
@@ -67,5 +68,6 @@ class AtlasInfo:
     signed: bool
     engines: tuple[str, ...]
     faiss: str = ""
+    digest: str = ""
     device: str = ""
     n_cells_on_device: int = 0

@@ -214,11 +214,11 @@ class ScoreStream(Iterator[ScoreChunk]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """Scores of all cells that pass the filter, in (study, row) order; ``cell_ids``: whether with names."""
+    """Scores of all cells that pass the filter, in (study, row) order, with names of the cells or without."""
 
     chunks: tuple[ScoreChunk, ...]
     genes: GeneReport = field(default_factory=lambda: GeneReport({}))
-    cell_ids: bool = False
+    has_cell_ids: bool = False
 
     @property
     def values(self) -> npt.NDArray[Any]:
@@ -250,7 +250,7 @@ class Scores:
 
         # of no cell, too, columns of the right kind
         chunks = self.chunks or (ScoreChunk("", np.empty(0, np.int64), np.empty(0, np.float32)),)
-        has_names = self.cell_ids or any(chunk.cell_ids for chunk in chunks)
+        has_names = self.has_cell_ids or any(chunk.cell_ids for chunk in chunks)
         frames = [
             pd.DataFrame(
                 {"study": pd.Series([c.study] * len(c.rows), dtype=object), "row": c.rows}

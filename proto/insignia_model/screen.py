@@ -141,7 +141,8 @@ def signatures_of(signatures: SignaturesLike) -> Iterator[Signature | SkippedSig
         if isinstance(signatures, Mapping)
         else ((getattr(signature, "name", "signature"), signature) for signature in signatures)
     )
-    for name, value in items:
+    for key, value in items:
+        name = "signature" if key is None else str(key)
         try:
             yield replace(Signature.of(value, name), name=name)
         except RequestError as error:

@@ -20,8 +20,8 @@ class Signature:
     name: str = field(default="signature")
 
     def __post_init__(self) -> None:
-        if printable(self.name) != self.name:
-            raise InvalidSignature(printable(self.name), "its name is not Unicode text")
+        if not isinstance(self.name, str) or printable(self.name) != self.name:
+            raise InvalidSignature(printable(str(self.name)), "its name is not Unicode text")
         if not self.weights:
             raise InvalidSignature(self.name, "it has no genes")
         for gene, weight in self.weights.items():

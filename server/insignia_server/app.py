@@ -6,7 +6,6 @@ import asyncio
 import logging
 import multiprocessing
 import re
-import signal
 from collections.abc import Callable
 
 import grpc
@@ -24,6 +23,7 @@ from insignia_server.errors import CannotListen
 from insignia_server.health import Health
 from insignia_server.rpc import MAX_SCREENS, Method, Transport
 from insignia_server.service import AtlasService
+from insignia_server.signals import stop_signals
 
 log = logging.getLogger(__name__)
 
@@ -117,14 +117,13 @@ class Server:
 
 
 async def serve(engine: Engine, config: ServerConfig, ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; ``ready`` is called with the address once requests are taken.
+    """Serve until SIGTERM, SIGINT or SIGHUP; ``ready`` is called with the address once requests are taken.
 
     A process that another one started with `multiprocessing` also stops when that one is gone.
     """
     stopping, loop = asyncio.Event(), asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(name) != signal.SIG_IGN:  # as nohup has it
-            loop.add_signal_handler(name, stopping.set)
+    for name in stop_signals():
+        loop.add_signal_handler(name, stopping.set)
     if (parent := multiprocessing.parent_process()) is not None:
         loop.add_reader(parent.sentinel, stopping.set)
     server = Server(engine, config)

@@ -113,7 +113,7 @@ DEFAULT = ServerConfig()
 @click.option("--access-log", is_flag=True, help="Log one line per request.")
 @click.option("--log-level", envvar="INSIGNIA_LOG_LEVEL", default="INFO", help="DEBUG, INFO, ...")
 def serve(atlas: Path, log_level: str, **settings: Any) -> None:
-    """Serve an atlas over gRPC until SIGTERM or Ctrl-C."""
+    """Serve an atlas over gRPC until SIGTERM, Ctrl-C or the end of its terminal (but for nohup)."""
     log_to_stderr(log_level)
     _serve(atlas, ServerConfig(**settings), log_level)
 

@@ -13,7 +13,7 @@ from insignia_server.config import ServerConfig
 
 
 def serve_one(path: Path, config: ServerConfig, ready: Callable[[str], None]) -> None:
-    """Serve an atlas until SIGTERM or SIGINT; ``ready`` is told what and where once requests are taken."""
+    """Serve an atlas until SIGTERM, SIGINT or SIGHUP; ``ready`` is told what and where when it is up."""
     with Atlas.open(
         path,
         threads=config.threads,

@@ -20,10 +20,11 @@ from insignia_server.config import ServerConfig
 from insignia_server.errors import CannotListen, ProcessEnded
 from insignia_server.logs import log_to_stderr
 from insignia_server.one import serve_one, serving
+from insignia_server.signals import stop_signals
 
 
 def serve_together(path: Path, config: ServerConfig, log_level: str, ready: Callable[[str], None]) -> None:
-    """Serve an atlas from ``config.processes`` processes until SIGTERM or SIGINT.
+    """Serve an atlas from ``config.processes`` processes until SIGTERM, SIGINT or SIGHUP.
 
     ``ready`` is told what and where once all take requests. Raises `CannotListen` if the port is taken,
     `ProcessEnded` if one of them ends by itself.
@@ -86,7 +87,7 @@ def _stopped_by_signals(processes: list[BaseProcess]) -> Iterator[Callable[[], b
             if process.pid is not None and process.exitcode is None:
                 process.terminate()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, stop) for number in stop_signals()}
     try:
         yield lambda: bool(came)
     finally:

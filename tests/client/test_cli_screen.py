@@ -1,5 +1,7 @@
 """`insignia screen`: the file holds what a screen gives, however often the command was stopped."""
 
+import errno
+import itertools
 import shutil
 import signal
 import subprocess
@@ -8,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pandas as pd
 import pytest
 
@@ -194,7 +197,9 @@ def test_an_atlas_that_was_made_anew_is_another_one(
     build_atlas(mine, [InputFile(DATA / "pbmc3k.h5ad")])
     stopped(mine, library, out)
     shutil.rmtree(mine)
-    build_atlas(mine, [InputFile(DATA / "kang2018.h5ad")])  # its first revision, as that one was
+    with h5py.File(shutil.copy(DATA / "pbmc3k.h5ad", tmp_path / "pbmc3k.h5ad"), "r+") as file:
+        file["X/data"][...] = file["X/data"][...] * 2
+    build_atlas(mine, [InputFile(tmp_path / "pbmc3k.h5ad")])  # the same but for the values
     assert main.main(command(mine, library, out)) == 2
     assert "another question, library or revision" in capsys.readouterr().err
 
@@ -220,6 +225,26 @@ def test_a_second_screen_into_the_same_file_is_told_of_the_first(
         assert main.main(command(atlas, library, out)) == 2
         assert f"another screen is writing {out}" in capsys.readouterr().err
         assert sorted(out.with_name("found.csv.parts").iterdir()) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["found.csv.parts"]
+
+
+def test_a_file_system_without_locks_does_for_a_screen(
+    atlas: Path, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_lock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("insignia_client.cli.screen_parts.fcntl.flock", no_lock)
+    assert main.main(command(atlas, library, tmp_path / "found.csv")) == 0
+
+
+def test_an_atlas_that_changes_while_a_screen_begins_is_told(
+    atlas: Path, library: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = itertools.count()
+    monkeypatch.setattr("insignia_client.cli.screen._content", lambda _: f"revision {next(seen)}")
+    assert main.main(command(atlas, library, tmp_path / "found.csv")) == 2
+    assert "the atlas changed just now; run the same command again" in capsys.readouterr().err
 
 
 def test_a_directory_is_refused_and_a_filter_that_nothing_passes_is_told(

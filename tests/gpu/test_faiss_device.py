@@ -184,7 +184,9 @@ def test_without_memory_the_processor_answers_and_it_is_said_once(
     index.close()
 
 
-def test_questions_that_wait_while_one_fails_are_answered_by_the_processor(host: Projected) -> None:
+def test_questions_that_wait_while_one_fails_are_answered_by_the_processor(
+    host: Projected, caplog: pytest.LogCaptureFixture
+) -> None:
     twin = Twin("search")
     twin.hold.clear()
     index = DeviceIndex(host, twin)
@@ -200,6 +202,7 @@ def test_questions_that_wait_while_one_fails_are_answered_by_the_processor(host:
     for query, rows in zip(asked, found, strict=True):
         assert sorted(rows.tolist()) == sorted(host.candidates(query, 20)[0].tolist())
     assert twin.closed == 1
+    assert [record.message for record in caplog.records] == ["FAISS leaves twin: Failed to cudaMalloc"]
     index.close()
 
 

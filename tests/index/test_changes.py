@@ -257,3 +257,37 @@ def test_a_column_without_values_has_no_kind(tmp_path: Path) -> None:
         cells = {(row["study"], row["stage"], row["note"]) for row in atlas.search(["G1"]).cell_table.rows()}
         assert {("A", None, None), ("B", "II", 2.0), ("C", None, None)} <= cells
     assert verify_atlas(path)
+
+
+def test_genes_of_a_study_that_is_gone_are_missing(tmp_path):
+    path = build(tmp_path, [study("A", 30, ["QX0"], density=1.0), study("B", 30, ["QX1"], density=1.0)])
+    alone = build(tmp_path, [study("A", 30, ["QX0"], density=1.0)], atlas="alone")
+    remove_studies(path, ["B"])
+    with Atlas.open(path) as atlas, Atlas.open(alone) as other:
+        found, wanted = (a.search(["QX0", "QX1"]).to_dict() for a in (atlas, other))
+        assert found | {"elapsed_ms": 0} == wanted | {"elapsed_ms": 0}
+        assert found["genes"]["missing"] == ["QX1"]
+        assert atlas.info().n_genes == 1
+        atlas.warm()
+    build_atlas(path, [InputFile(write_h5ad(tmp_path / "b.h5ad", study("B", 30, ["QX1"], density=1.0)))])
+    with Atlas.open(path) as atlas:
+        assert atlas.search(["QX0", "QX1"]).genes.missing == ()
+
+
+def test_a_number_is_what_was_written_however_wide_a_study_stores_it(tmp_path):
+    ages = [np.array([0.1] * 30, np.float32), np.array([0.1, 0.123456789] * 15)]
+    made = [study(name, 30, density=1.0, age=age) for name, age in zip("AB", ages, strict=True)]
+    with Atlas.open(build(tmp_path, made)) as atlas:
+        together, alone = atlas.cells(["A:c0", "B:c0", "B:c1"]), atlas.cells(["A:c0"])
+        assert together["age"].to_list() == [0.1, 0.1, 0.123456789]
+        assert alone["age"].to_list() == [0.1]
+        assert atlas.search(["G1"], k=60).cells.age.nunique() == len(
+            atlas.search(["G1"], group_by="age").groups
+        )
+
+
+def test_a_field_is_counted_in_the_studies_that_have_a_value_of_it(tmp_path):
+    made = [study("A", 10, tissue=["blood"] * 10), study("B", 10, tissue=[None] * 10)]
+    with Atlas.open(build(tmp_path, made)) as atlas:
+        found = {field.field: field for field in atlas.fields()}["tissue"]
+    assert (found.n_studies, found.n_cells, found.values) == (1, 10, (("blood", 10),))

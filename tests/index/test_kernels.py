@@ -174,6 +174,7 @@ def test_who_may_write_nowhere_still_has_a_place_for_compiled_kernels(
 
     monkeypatch.setattr(cache.numba, "njit", no_place)
     monkeypatch.setattr(cache.numba.config, "CACHE_DIR", "")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
     monkeypatch.setattr(cache.tempfile, "tempdir", str(tmp_path))
     cache.find_place()
     own = Path(cache.numba.config.CACHE_DIR)

@@ -315,5 +315,6 @@ def test_a_name_that_is_no_text_is_refused_and_can_be_told_of() -> None:
         Signature({"A\ud800": 1.0})
     good, bad = signatures_of([Signature({"A": 1.0}, "é"), 5])
     assert (good.name, type(bad).__name__) == ("é", "SkippedSignature")
+    assert [item.name for item in signatures_of({5: ["A"], None: ["B"], 6: []})] == ["5", "signature", "6"]
     (skipped_one,) = signatures_of({"J\ud800": ["A"]})
     assert skipped_one.name == "J\\ud800"

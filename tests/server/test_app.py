@@ -92,7 +92,7 @@ def test_an_idle_server_stops_at_once(serve):
     assert time.monotonic() - started < 5
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 async def test_a_signal_stops_the_server(engine, name):
     ready = asyncio.Event()
     addresses = []

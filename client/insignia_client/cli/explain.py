@@ -90,8 +90,9 @@ def explain(**given: Any) -> None:
     )
     with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
         explanation = backend.run_explain(request)
-        note_unknown_values(backend, request.where)
-    write_text(_text(explanation, shape, which), given["out"])
+        write_text(_text(explanation, shape, which), given["out"])
+        if request.where and not explanation.n_cells:
+            note_unknown_values(backend, request.where)
     if plot := given["plot"]:
         with problems_of("--plot", plot):
             explanation.plot(path=plot)

@@ -1,22 +1,29 @@
-"""A note about values in ``--where`` that no cell has: most often they are misspelled."""
+"""A note about a filter that no cell passes: most often one of its values is misspelled."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from difflib import get_close_matches
 
 import click
 
 from insignia_client.cli.backend import Backend
 from insignia_model import Condition
+from insignia_model.errors import InsigniaError
 
 #: Values of a field that are looked at; one with more, such as barcodes, is not checked.
 MOST_VALUES = 10_000
 _SHOWN = 8
+_TOLD = 5
 
 
 def note_unknown_values(backend: Backend, conditions: Iterable[Condition]) -> None:
-    """Say on stderr which texts of the conditions are no value of their field, and what they may mean."""
+    """Say on stderr that no cell passes, and which texts of the conditions are no value of their field.
+
+    The answer has been written: an error here is none of the command's.
+    """
+    click.echo("Note: no cell passes the filter", err=True)
     asked: dict[str, list[str]] = {}
     for condition in conditions:
         if condition.op in ("in", "not in"):
@@ -24,13 +31,13 @@ def note_unknown_values(backend: Backend, conditions: Iterable[Condition]) -> No
             asked.setdefault(condition.field, []).extend(texts)
     if not any(asked.values()):
         return
-    for field in backend.fields(MOST_VALUES):
-        if field.kind != "category" or field.n_values > MOST_VALUES:
-            continue
-        known = {value: value.casefold() for value, _ in field.values}
-        for text in dict.fromkeys(asked.get(field.field, ())):
-            if text not in known:
-                click.echo(f"Note: no cell has {field.field}={text}; {_advice(text, known)}", err=True)
+    with suppress(InsigniaError):
+        for field in backend.fields(MOST_VALUES):
+            if field.kind == "category" and field.n_values <= MOST_VALUES:
+                known = {value: value.casefold() for value, _ in field.values}
+                unknown = [t for t in dict.fromkeys(asked.get(field.field, ())) if t not in known]
+                for text in unknown[:_TOLD]:
+                    click.echo(f"Note: no cell has {field.field}={text}; {_advice(text, known)}", err=True)
 
 
 def _advice(text: str, known: dict[str, str]) -> str:

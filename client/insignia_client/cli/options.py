@@ -163,7 +163,7 @@ def output(command: C) -> C:
             "--out",
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="Write here, not to stdout: .csv, .json, or .txt as on the terminal.",
+            help="Write here, not to stdout: .csv, .json, else text as on the terminal.",
         ),
         click.option(
             "--format",

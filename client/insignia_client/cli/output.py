@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import stat
 import sys
@@ -16,18 +15,30 @@ import click
 from insignia_client.cli.options import FORMATS
 from insignia_model.errors import InvalidArgument
 
-#: Ends of names of text for people.
-TEXT = ("", ".txt", ".text", ".md", ".log", ".out")
+#: Ends of names that promise what commands for people do not write.
+OTHERS = (
+    ".tsv",
+    ".tab",
+    ".xlsx",
+    ".xls",
+    ".parquet",
+    ".feather",
+    ".npz",
+    ".npy",
+    ".h5ad",
+    ".html",
+    ".pdf",
+    ".png",
+)
 
 
 def chosen_format(shape: str | None, out: Path | None) -> str:
     """``--format``, or else what the name of ``--out`` says, or else a table."""
-    if shape is None and out is not None and out.suffix not in TEXT:
-        if out.suffix[1:] not in FORMATS:
-            raise InvalidArgument(
-                "--out", f"{out} ends neither in .csv nor .json nor .txt; give --format too"
-            )
-        return out.suffix[1:]
+    suffix = "" if out is None else out.suffix.lower()
+    if shape is None and suffix in OTHERS:
+        raise InvalidArgument("--out", f"{out}: this writes .csv, .json and text; give --format too")
+    if shape is None and suffix[1:] in FORMATS:
+        return suffix[1:]
     return shape or "table"
 
 
@@ -65,9 +76,6 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        if not _runs(left.suffix[1:]):  # whoever began to write it was killed
-            left.unlink(missing_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with unfinished.open("wb") as file:
@@ -77,19 +85,6 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def _runs(pid: str) -> bool:
-    """Whether there is such a process, or nobody can tell."""
-    if os.name != "posix" or not (pid.isascii() and pid.isdigit()):
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        pass
-    return True
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import click
 import numpy as np
 
 from insignia_client.cli import options
-from insignia_client.cli.backend import open_backend
+from insignia_client.cli.backend import Backend, open_backend
 from insignia_client.cli.filters import note_unknown_values
 from insignia_client.cli.output import new_file, problems_of
 from insignia_model import HitRule, ScoreChunk, Scores, SearchRequest
@@ -72,8 +72,7 @@ def scores(**given: Any) -> None:
     kept: list[ScoreChunk] = []
     with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
         backend.info()  # a server that does not answer is told of in time: the stream has no bound
-        note_unknown_values(backend, request.where)
-        chunks = backend.iter_scores(
+        chunks: Iterable[ScoreChunk] = backend.iter_scores(
             request.signature,
             where=request.where,
             aggregate=request.aggregate,
@@ -81,6 +80,7 @@ def scores(**given: Any) -> None:
             min_coverage=request.min_coverage,
             strict=request.strict,
         )
+        chunks = _noting_none(chunks, backend, request)
         if plot is not None:
             chunks = _keeping(chunks, kept)
         if out is None and plot is not None:
@@ -98,6 +98,18 @@ def scores(**given: Any) -> None:
                 title=request.signature.name,
                 path=plot,
             )
+
+
+def _noting_none(
+    chunks: Iterable[ScoreChunk], backend: Backend, request: SearchRequest
+) -> Iterator[ScoreChunk]:
+    """The same chunks; where there is none, a note that says so."""
+    has_any = False
+    for chunk in chunks:
+        has_any = True
+        yield chunk
+    if request.where and not has_any:
+        note_unknown_values(backend, request.where)
 
 
 def _keeping(chunks: Iterable[ScoreChunk], kept: list[ScoreChunk]) -> Iterator[ScoreChunk]:

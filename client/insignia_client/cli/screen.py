@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +85,8 @@ def screen(**given: Any) -> None:
             check_path(given["plot"], "--plot")
     library = _library(options.read_library(given["library"], given))
     with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
-        note_unknown_values(backend, request.where)
         atlas = _content(backend)
-        place = given["server"] or given["atlas"].absolute()
-        asked = f"{place}|{atlas}|{request}|{_digest(library)}"
+        asked = f"{atlas}|{request}|{_digest(library)}"
         with opened_parts(out, hashlib.sha256(asked.encode()).hexdigest()) as parts:
             if len(library) > parts.n_done:
                 stream = backend.run_screen(request, itertools.islice(library, parts.n_done, None))
@@ -101,16 +98,17 @@ def screen(**given: Any) -> None:
             with new_file(out) as file:
                 write(table, file)
             parts.remove()
+        if len(_skipped(table)) == len(table) < len(library):
+            note_unknown_values(backend, request.where)
     click.echo(_summary(table, len(library)))
-    if len(_skipped(table)) == len(table) < len(library):
-        click.echo("Note: no cell passes the filter", err=True)
     if plot := given["plot"]:
         _draw(table, plot)
 
 
 def _content(backend: Backend) -> str:
     """What tells an atlas from another, or from itself at another revision."""
-    return repr([backend.info().revision, *(replace(s, faiss="", faiss_kept=1.0) for s in backend.studies())])
+    info = backend.info()
+    return f"{info.digest}@{info.revision}"
 
 
 def _run(stream: ScreenStream, parts: Parts, n_signatures: int) -> None:
@@ -150,7 +148,8 @@ def _run(stream: ScreenStream, parts: Parts, n_signatures: int) -> None:
 def _draw(table: Table, plot: Path) -> None:
     from insignia_model.plot import screen_heatmap
 
-    value = next(name for name in ("null_z", "hit_fraction", "mean") if name in table.columns)
+    shown = [name for name in ("null_z", "hit_fraction", "mean") if name in table.columns]
+    value = next((name for name in shown if table[name].has_values), shown[0])
     with problems_of("--plot", plot):
         screen_heatmap(table, value, path=plot)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -21,23 +22,45 @@ try:
 except ImportError:  # not Unix: two screens into one file are not noticed
     fcntl = None  # type: ignore[assignment]
 
-_QUESTION, _LOCK = "question", ".lock"
+_QUESTION = "question"
 
 
 @contextmanager
 def opened_parts(out: Path, question: str) -> Iterator[Parts]:
     """Parts of the screen that is to be written to ``out``, for nobody else meanwhile."""
-    path = out.with_name(out.name + ".parts")
-    with problems_of("--out", path):
-        path.mkdir(exist_ok=True)
-        lock = (path / _LOCK).open("a")
-    with lock:
-        if fcntl is not None:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InvalidArgument("--out", f"another screen is writing {out}") from error
-        yield Parts(path, question)
+    with _only_one(out):
+        yield Parts(out.with_name(out.name + ".parts"), question)
+
+
+@contextmanager
+def _only_one(out: Path) -> Iterator[None]:
+    """Raise `InvalidArgument` if another process is here for ``out``; without locks both are let in."""
+    if fcntl is None:
+        yield
+        return
+    # beside the directory, which is removed meanwhile
+    path = out.with_name(f".{out.name}.lock")
+    with _locked(path, out):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _locked(path: Path, out: Path) -> IO[str]:
+    while True:
+        with problems_of("--out", path):
+            lock = path.open("a")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.close()
+            raise InvalidArgument("--out", f"another screen is writing {out}") from error
+        except OSError:
+            return lock
+        if os.fstat(lock.fileno()).st_nlink:  # else removed by who held it, between the two steps
+            return lock
+        lock.close()
 
 
 class Parts:
@@ -67,7 +90,7 @@ class Parts:
                     f"{self.path} holds an unfinished screen of another question, library or revision of the "
                     "atlas; remove it, or choose another --out",
                 )  # else nothing was answered of it
-        elif any(path.name not in (unfinished.name, _LOCK) for path in self.path.iterdir()):
+        elif any(path != unfinished for path in self.path.iterdir()):
             raise InvalidArgument("--out", f"{self.path} is there and is not part of a screen")
         unfinished.write_text(question)
         unfinished.replace(about)

@@ -80,8 +80,9 @@ def search(**given: Any) -> None:
         raise click.UsageError("--table tests needs --compare or --contrast FIELD=VALUE:REFERENCE")
     with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
         result = backend.run(request)
-        note_unknown_values(backend, request.where)
-    show(result, given, shape)
+        show(result, given, shape)
+        if request.where and not result.n_cells:
+            note_unknown_values(backend, request.where)
 
 
 def show(result: SearchResult, given: dict[str, Any], shape: str) -> None:

@@ -73,8 +73,9 @@ def similar(**given: Any) -> None:
         raise click.UsageError("--table is for --format table and csv; json has one object with all")
     with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
         result = backend.run_similar(request)
-        note_unknown_values(backend, request.where)
-    show(result, given, shape)
+        show(result, given, shape)
+        if request.where and not result.n_cells:
+            note_unknown_values(backend, request.where)
 
 
 def _request(given: dict[str, Any]) -> SimilarRequest:

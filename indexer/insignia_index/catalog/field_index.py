@@ -122,11 +122,13 @@ class _MixedIndex:
         columns = [column for column, _ in cells if column is not None]
         if not columns or any(column.kind != "number" for column in columns):
             return Column.of([_value(column, row) for column, row in cells])
-        # numbers keep their precision, which Python values would lose
-        values = np.full(len(cells), np.nan, np.result_type(*{column.values.dtype for column in columns}))
+        # numbers keep their precision; beside a float64, a float32 is what was written: 0.1, not its float32
+        dtype = np.result_type(*{column.values.dtype for column in columns})
+        values = np.full(len(cells), np.nan, dtype)
         for i, (column, row_) in enumerate(cells):
             if column is not None:
-                values[i] = column.values[row_]
+                value = column.values[row_]
+                values[i] = value if value.dtype == dtype else float(str(value))
         return Column("number", values)
 
 

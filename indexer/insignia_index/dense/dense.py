@@ -65,7 +65,7 @@ class Dense:
         self._directory = directory or folder(snapshot.atlas, record.version)
         self._loading = threading.Lock()
         self._loaded: _Loaded | None = None
-        self._damage: AtlasCorrupt | None = None
+        self._damage: AtlasCorrupt | EngineUnavailable | None = None
         self._device = device
         known = list(zip(snapshot.studies, studies, strict=True))
         #: studies that have no FAISS files
@@ -97,15 +97,15 @@ class Dense:
                 try:
                     loaded = _Loaded(self._snapshot, self.record, self._studies, self._directory)
                 except AtlasCorrupt as error:
+                    self._damage = error
                     if not self._is_latest():  # whose indexes are removed; shards are mapped, and stay
-                        raise EngineUnavailable(
+                        self._damage = EngineUnavailable(
                             "faiss",
                             f"the atlas has a newer revision than {self._snapshot.revision}, whose indexes "
                             "had not been read",
                             "open or refresh the atlas, or use engine auto",
-                        ) from error
-                    self._damage = error
-                    raise
+                        )
+                    raise self._damage from error
                 if self._device is not None and loaded.projected is not None:
                     backend = gpu_backend(self._device)
                     if backend is not None:

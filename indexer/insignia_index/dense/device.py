@@ -159,10 +159,7 @@ class DeviceIndex:
         self._owner.submit(self._answer_waiting)
         try:
             scores, ids = ask.future.result()
-        except RuntimeError as error:  # out of memory, most likely; the processor goes on alone
-            if self._works:
-                self._works = False
-                log.warning("FAISS leaves %s: %s", self.name, error)
+        except RuntimeError:  # out of memory, most likely; the processor goes on alone
             return self.host.candidates(projection, n, passing, n_passing)
         rows, scores = self.host.passing(ids, scores, passing)
         if len(rows) > n:
@@ -206,12 +203,14 @@ class DeviceIndex:
         if not asks:  # an earlier call took them along
             return
         try:
-            if not self._resident:
+            if not self._works:
                 raise RuntimeError("an earlier question failed")
             queries, k = np.stack([ask.query for ask in asks]), max(ask.k for ask in asks)
             found = [self._backend.search(part, queries, k, self._n_probe) for part in self._resident]
         except BaseException as error:  # whoever waits must not wait for ever
-            if isinstance(error, RuntimeError) and self._resident:
+            if isinstance(error, RuntimeError) and self._works:
+                self._works = False
+                log.warning("FAISS leaves %s: %s", self.name, error)
                 self._leave()
             for ask in asks:
                 ask.future.set_exception(error)

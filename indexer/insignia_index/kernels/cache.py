@@ -18,7 +18,8 @@ def find_place() -> None:
     try:
         numba.njit(cache=True)(_probe)  # compiles nothing yet, but looks for the place
     except RuntimeError:
-        numba.config.CACHE_DIR = str(_own_folder())
+        # the variable too: numba reads it again when another of its variables has changed
+        os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = str(_own_folder())
 
 
 def _probe() -> None:

@@ -1374,6 +1374,7 @@ class GetAtlasResponse(google.protobuf.message.Message):
     SIGNED_FIELD_NUMBER: builtins.int
     ENGINES_FIELD_NUMBER: builtins.int
     FAISS_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
     DEVICE_FIELD_NUMBER: builtins.int
     N_CELLS_ON_DEVICE_FIELD_NUMBER: builtins.int
     format_version: builtins.int
@@ -1391,6 +1392,8 @@ class GetAtlasResponse(google.protobuf.message.Message):
     """Some attribution is negative."""
     faiss: builtins.str
     """Codec of the FAISS indexes and the recall measured with it, a JSON object; empty if there is none."""
+    digest: builtins.str
+    """Of the vocabulary, all studies and the gene table: another content of the atlas has another one."""
     device: builtins.str
     """The GPU on which some or all of the cells are searched; empty without one."""
     n_cells_on_device: builtins.int
@@ -1411,10 +1414,11 @@ class GetAtlasResponse(google.protobuf.message.Message):
         signed: builtins.bool = ...,
         engines: collections.abc.Iterable[builtins.str] | None = ...,
         faiss: builtins.str = ...,
+        digest: builtins.str = ...,
         device: builtins.str = ...,
         n_cells_on_device: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["device", b"device", "engines", b"engines", "faiss", b"faiss", "format_version", b"format_version", "n_cells", b"n_cells", "n_cells_on_device", b"n_cells_on_device", "n_genes", b"n_genes", "n_postings", b"n_postings", "n_samples", b"n_samples", "n_studies", b"n_studies", "revision", b"revision", "signed", b"signed", "size_bytes", b"size_bytes", "value_dtype", b"value_dtype"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["device", b"device", "digest", b"digest", "engines", b"engines", "faiss", b"faiss", "format_version", b"format_version", "n_cells", b"n_cells", "n_cells_on_device", b"n_cells_on_device", "n_genes", b"n_genes", "n_postings", b"n_postings", "n_samples", b"n_samples", "n_studies", b"n_studies", "revision", b"revision", "signed", b"signed", "size_bytes", b"size_bytes", "value_dtype", b"value_dtype"]) -> None: ...
 
 Global___GetAtlasResponse: typing_extensions.TypeAlias = GetAtlasResponse
 
