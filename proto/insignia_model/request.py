@@ -61,7 +61,8 @@ def check_group_by(group_by: Sequence[str], columns: Iterable[str] = GROUP_COLUM
 class SearchRequest:
     """What `search` is asked. ``k`` best cells; ``group_by`` fields make one group per tuple of values.
 
-    ``min_cells``: samples with fewer cells (of the filter, in the group) are no replicate.
+    ``min_cells``: samples with fewer cells (of the filter, in the group) are no replicate, groups with fewer
+    have no z and p of the null.
     ``min_coverage``: studies that measured a smaller share of the resolved genes are left out.
     ``quantiles`` adds median and p90 of the scores per group. ``strict``: names that are no exact symbols of
     the vocabulary are an error (`InexactGenes`), not resolved or left out.

@@ -104,7 +104,7 @@ def test_fields_are_described(atlas: Atlas) -> None:
     assert fields["text"] == FieldInfo("text", "category", 1, 4, 3, (("x", 2), ("", 1), ("y", 1)))
     assert fields["category"].values == (("b", 2), ("a", 1))
     assert fields["nullable_int"] == FieldInfo("nullable_int", "integer", 1, 3, minimum=-5, maximum=1)
-    assert fields["all_missing_number"] == FieldInfo("all_missing_number", "number", 1, 0)
+    assert fields["all_missing_number"] == FieldInfo("all_missing_number", "number", 0, 0)
     assert [f.values for f in atlas.fields(max_values=1) if f.field == "text"] == [(("x", 2),)]
 
 

@@ -125,7 +125,7 @@ def statistics(command: C) -> C:
             default=10,
             show_default=True,
             metavar="N",
-            help="Samples with fewer cells are no replicate.",
+            help="Samples with fewer cells are no replicate, groups with fewer not tested by --null.",
         ),
         click.option("--quantiles", is_flag=True, help="Also median and 90th percentile of every group."),
         click.option(

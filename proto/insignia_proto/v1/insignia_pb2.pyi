@@ -150,7 +150,7 @@ Global___GeneMatch: typing_extensions.TypeAlias = GeneMatch
 @typing.final
 class Signature(google.protobuf.message.Message):
     """Gene weights. `genes` and `weights` run in parallel; no weights: each gene weighs 1.
-    A negative weight: the gene should be low.
+    A negative weight: the gene should be low. A server takes names of up to 1,000 characters, and so many genes as it was told.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -326,7 +326,8 @@ class SearchRequest(google.protobuf.message.Message):
     """Names that are no exact symbols of the vocabulary are an error (INEXACT_GENES)."""
     null: builtins.bool
     """Also compare the mean score of every group with that of random signatures, matched gene by gene on detection
-    and mean attribution. Groups and filter must be made of the units by which the atlas keeps sums.
+    and mean attribution. Groups and filter must be made of the units by which the atlas keeps sums. Groups of fewer
+    than min_cells cells are not tested: NaN.
     """
     engine: Global___Engine.ValueType
     """Default: auto."""
