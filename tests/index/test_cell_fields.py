@@ -123,7 +123,13 @@ def test_cells_of_many_studies_have_the_values_of_their_study(kind: str, seed: i
     study, row = places(rng, len(made), n)
     found = taken(made, study, row)
     assert len(found) == n
-    assert values(found) == one_by_one(made, study, row)
+    if kind == "float32 and float64":  # together they are float64, and 0.1 of a float32 is still 0.1
+        own = [
+            None if made[s] is None else made[s].take(np.array([r])) for s, r in zip(study, row, strict=True)
+        ]
+        assert found.to_list() == [None if column is None else column.to_list()[0] for column in own]
+    else:
+        assert values(found) == one_by_one(made, study, row)
     if n >= 50:  # fewer may all be of studies that lack the field
         assert found.kind == KINDS[kind][0]
         assert found.values.dtype.name in KINDS[kind][1]
