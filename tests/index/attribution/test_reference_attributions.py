@@ -14,6 +14,8 @@ from tests.golden.attributions.answers import (
 from insignia_index.attribution import Attributor, Recipe
 from insignia_index.attribution.errors import VanishingGradient
 
+#: A transformer at 50 points takes seconds a cell: every third will do.
+SLOW = {("scfoundation-signature", "ig"): 3}
 OURS = {"ig": "ig", "dl": "deeplift", "ixg": "input-x-gradient"}
 
 
@@ -26,7 +28,8 @@ def test_attributions_equal_those_of_sc_signature(kind: str, method: str) -> Non
         with pytest.raises(VanishingGradient):
             Attributor(model, recipe)
         return
-    found = Attributor(model, recipe).attribute(model.prepare(golden_counts(model))).toarray()
-    expected = golden_answer(kind, method)
+    cells = slice(None, None, SLOW.get((kind, method), 1))
+    found = Attributor(model, recipe).attribute(model.prepare(golden_counts(model)[cells])).toarray()
+    expected = golden_answer(kind, method)[cells]
     assert np.linalg.norm(found - expected) <= 1e-4 * np.linalg.norm(expected)
     np.testing.assert_array_equal(found > 0, expected > 0)
