@@ -25,7 +25,7 @@ def add_again(values, n_times):
 
 
 def second_thread(rounds: int) -> list[Row]:
-    """Return how much faster two threads do bare additions than one: no search can gain more."""
+    """Return how many times as much two threads add as one, without a search."""
     rows = []
     with ThreadPoolExecutor(2) as pool:
         for where, n in LOOPS.items():

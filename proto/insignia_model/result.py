@@ -253,8 +253,8 @@ class Scores:
         has_names = self.has_cell_ids or any(chunk.cell_ids for chunk in chunks)
         frames = [
             pd.DataFrame(
-                {"study": pd.Series([c.study] * len(c.rows), dtype=object), "row": c.rows}
-                | ({"cell_id": pd.Series(list(c.cell_ids), dtype=object)} if has_names else {})
+                {"study": c.study, "row": c.rows}
+                | ({"cell_id": np.array(c.cell_ids, object)} if has_names else {})
                 | {"score": c.scores}
             )
             for c in chunks

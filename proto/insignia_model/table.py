@@ -131,7 +131,7 @@ class Column:
 
         if self.kind == "category":
             codes: npt.NDArray[np.int32] = self.values
-            categories = pd.Categorical.from_codes(codes, pd.Index(list(self.dictionary), dtype=object))
+            categories = pd.Categorical.from_codes(codes, pd.Index(list(self.dictionary)))
             # else a frame that is grouped by it has rows for values that it does not have
             return pd.Series(categories.remove_unused_categories())
         if self.missing is not None and self.missing.any():

@@ -226,7 +226,7 @@ def check_genes(names: Sequence[str], config: ServerConfig) -> None:
         raise LimitExceeded("genes", len(names), config.max_genes, "ask with fewer genes")
     longest = max(map(len, names), default=0)
     if longest > MOST_NAME_CHARACTERS:
-        advice = "is a separator missing?"
+        advice = "give every gene as a name of its own"
         raise LimitExceeded("characters of a gene's name", longest, MOST_NAME_CHARACTERS, advice)
 
 

@@ -74,7 +74,7 @@ class Engine(Protocol):
         cancel: CancelToken | None = None,
         chunk_bytes: int | None = None,
     ) -> ScreenStream:
-        """Groups of every signature, in chunks of about so many bytes; giving way to searches."""
+        """Groups of every signature, in chunks of at most about so many bytes; giving way to searches."""
         ...
 
     def genes(self, names: Sequence[str], *, strict: bool = False) -> GeneReport:

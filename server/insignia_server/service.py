@@ -12,9 +12,6 @@ from insignia_server.config import ServerConfig
 from insignia_server.engine import Engine
 from insignia_server.rpc import Call
 
-#: Of a message of Screen, about.
-SCREEN_BYTES = 16 << 20
-
 
 class AtlasService:
     """The methods of one atlas."""
@@ -48,8 +45,8 @@ class AtlasService:
         """Groups of every signature that is sent."""
         question = decode.screen_request(next(requests, None))
         signatures = decode.screened(requests, self._config)
-        n_bytes = min(SCREEN_BYTES, self._config.max_message_bytes // 2)
-        stream = self._engine.run_screen(question, signatures, cancel=call.cancel, chunk_bytes=n_bytes)
+        most = self._config.max_message_bytes // 2  # the size of rows is an estimate
+        stream = self._engine.run_screen(question, signatures, cancel=call.cancel, chunk_bytes=most)
         yield encode.screen_plan(stream.plan)
         yield from map(encode.screen_chunk, stream)
 

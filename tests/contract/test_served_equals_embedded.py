@@ -1,5 +1,6 @@
 import json
 
+import anndata
 import numpy as np
 import pytest
 
@@ -229,3 +230,13 @@ def test_scores_of_no_cell_have_their_header(atlas_path, address):
     for backend in (["--atlas", str(atlas_path)], ["--server", address]):
         done = insignia("scores", *backend, "--genes", "CD14", "--where", "tissue=nowhere")
         assert (done.returncode, done.stdout) == (0, "study,row,cell_id,score\n")
+
+
+def test_scores_go_back_into_anndata_by_the_names_of_the_cells(client, atlas):
+    adata = anndata.read_h5ad(DATA / "pbmc3k.h5ad")
+    shuffled = adata[::-3].copy()
+    for source in (client, atlas):
+        scores = source.scores(["CD14", "LYZ"], cell_ids=True).to_frame()
+        shuffled.obs["ms1"] = scores[scores.study == "pbmc3k"].set_index("cell_id").score
+        wanted = np.asarray(shuffled[:, ["CD14", "LYZ"]].X.mean(axis=1)).ravel()
+        np.testing.assert_allclose(shuffled.obs["ms1"], wanted, rtol=1e-3)

@@ -148,7 +148,7 @@ def test_scores_themselves_are_the_same(tmp_path: Path) -> None:
     rules = [HitRule.above(value) for value in (-1e3, 0, 1e-3, 1e3)]
     with Atlas.open(path) as atlas:
         screen = Screening(atlas._session, atlas._background, ScreenRequest.of(hits=rules[0]), CancelToken())
-        queries = [screen._plan(item) for item in signatures_of(some_signatures(30))]
+        queries = [screen._planned(item) for item in signatures_of(some_signatures(30))]
         scores, _ = screen._scored(queries)
         for row, weights in zip(scores, some_signatures(30).values(), strict=True):
             assert row.tobytes() == atlas.scores(weights).values.tobytes()
@@ -264,7 +264,7 @@ assert not HAS_EXPAND
 signatures = json.loads(sys.argv[2])
 with Atlas.open(sys.argv[1], threads=1) as atlas:
     screen = Screening(atlas._session, atlas._background, ScreenRequest.of(), CancelToken())
-    scores, _ = screen._scored([screen._plan(item) for item in signatures_of(signatures)])
+    scores, _ = screen._scored([screen._planned(item) for item in signatures_of(signatures)])
     alone = [atlas.scores(weights).values.tolist() for weights in signatures.values()]
 print(json.dumps([scores.tolist(), alone]))
 """

@@ -47,17 +47,20 @@ def used_bytes(path: Path) -> int:
         store.close()
 
 
+def killed_reader(path: Path) -> int:
+    """Process number of one that had the atlas open when it was killed."""
+    with subprocess.Popen(
+        [sys.executable, "-c", READER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == b"open\n"
+        reader.send_signal(signal.SIGKILL)
+    return reader.pid
+
+
 def test_whoever_opens_an_atlas_clears_the_places_of_killed_readers(tmp_path: Path) -> None:
     path = build(tmp_path, [study("A")])
-    killed = []
-    for _ in range(3):
-        with subprocess.Popen(
-            [sys.executable, "-c", READER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as reader:
-            assert reader.stdout is not None
-            assert reader.stdout.readline() == b"open\n"
-            reader.send_signal(signal.SIGKILL)
-        killed.append(reader.pid)
+    killed = [killed_reader(path) for _ in range(3)]
     with Atlas.open(path) as atlas:
         held = atlas._store._environment.handle.readers().split()
     assert not [pid for pid in killed if str(pid) in held]
@@ -89,12 +92,7 @@ def test_a_relative_path_means_what_it_meant_when_the_atlas_was_opened(
 
 def test_a_reader_that_was_killed_does_not_make_the_catalog_grow(tmp_path: Path) -> None:
     path = build(tmp_path, [study("A", 300), study("B", 10)])
-    with subprocess.Popen(
-        [sys.executable, "-c", READER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as reader:
-        assert reader.stdout is not None
-        assert reader.stdout.readline() == b"open\n"
-        reader.send_signal(signal.SIGKILL)
+    killed_reader(path)
     sizes = []
     for i in range(12):
         build_atlas(path, [InputFile(write_h5ad(tmp_path / "B.h5ad", study("B", 300, seed=i)))], replace=True)

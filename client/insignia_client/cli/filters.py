@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 
 import click
 
 from insignia_client.cli.backend import Backend
+from insignia_client.cli.signatures import some
 from insignia_model import Condition
 from insignia_model.errors import InsigniaError
 
@@ -18,11 +19,13 @@ _SHOWN = 8
 _TOLD = 5
 
 
-def note_unknown_values(backend: Backend, conditions: Iterable[Condition]) -> None:
-    """Say on stderr that no cell passes, and which texts of the conditions are no value of their field.
+def note_empty(backend: Backend, conditions: Sequence[Condition], n: int) -> None:
+    """If ``n`` is 0, say on stderr that no cell passes, and which texts are no value of their field.
 
     The answer has been written: an error here is none of the command's.
     """
+    if n or not conditions:
+        return
     click.echo("Note: no cell passes the filter", err=True)
     asked: dict[str, list[str]] = {}
     for condition in conditions:
@@ -44,5 +47,4 @@ def _advice(text: str, known: dict[str, str]) -> str:
     near = get_close_matches(text.casefold(), known.values(), n=1, cutoff=0.7)
     if near:
         return f"did you mean {next(value for value, folded in known.items() if folded == near[0])}?"
-    more = f" and {len(known) - _SHOWN:,} others" if len(known) > _SHOWN else ""
-    return f"there are {', '.join(list(known)[:_SHOWN])}{more}"
+    return f"there are {some(list(known), _SHOWN)}"

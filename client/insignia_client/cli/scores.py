@@ -16,7 +16,7 @@ import numpy as np
 
 from insignia_client.cli import options
 from insignia_client.cli.backend import Backend, open_backend
-from insignia_client.cli.filters import note_unknown_values
+from insignia_client.cli.filters import note_empty
 from insignia_client.cli.output import new_file, problems_of
 from insignia_model import HitRule, ScoreChunk, Scores, SearchRequest
 from insignia_model.errors import InvalidArgument
@@ -104,12 +104,11 @@ def _noting_none(
     chunks: Iterable[ScoreChunk], backend: Backend, request: SearchRequest
 ) -> Iterator[ScoreChunk]:
     """The same chunks; where there is none, a note that says so."""
-    has_any = False
+    n_cells = 0
     for chunk in chunks:
-        has_any = True
+        n_cells += len(chunk.scores)
         yield chunk
-    if request.where and not has_any:
-        note_unknown_values(backend, request.where)
+    note_empty(backend, request.where, n_cells)
 
 
 def _keeping(chunks: Iterable[ScoreChunk], kept: list[ScoreChunk]) -> Iterator[ScoreChunk]:
@@ -132,10 +131,10 @@ def _writer(out: Path | None, with_names: bool) -> Callable[[Iterable[ScoreChunk
 def _write_text(chunks: Iterable[ScoreChunk], file: IO[bytes], *, separator: str, with_names: bool) -> None:
     """One line per cell, chunk by chunk: memory does not grow with the atlas."""
     head = ["study", "row", *(["cell_id"] if with_names else []), "score"]
-    for number, chunk in enumerate(chunks):
+    for chunk in chunks:
         text = io.StringIO()
         writer = csv.writer(text, delimiter=separator, lineterminator="\n")
-        if number == 0:
+        if head:  # not before there is an answer
             writer.writerow(head)
             head = []
         writer.writerows(_rows(chunk))

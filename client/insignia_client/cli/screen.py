@@ -16,7 +16,7 @@ import click
 
 from insignia_client.cli import options, render
 from insignia_client.cli.backend import Backend, open_backend
-from insignia_client.cli.filters import note_unknown_values
+from insignia_client.cli.filters import note_empty
 from insignia_client.cli.output import new_file, problems_of
 from insignia_client.cli.screen_parts import Parts, opened_parts
 from insignia_model import ScreenRequest, Signature, Signatures, SkippedSignature, Table
@@ -98,8 +98,8 @@ def screen(**given: Any) -> None:
             with new_file(out) as file:
                 write(table, file)
             parts.remove()
-        if len(_skipped(table)) == len(table) < len(library):
-            note_unknown_values(backend, request.where)
+        if (n_skipped := len(_skipped(table))) < len(library):
+            note_empty(backend, request.where, len(table) - n_skipped)
     click.echo(_summary(table, len(library)))
     if plot := given["plot"]:
         _draw(table, plot)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +18,8 @@ from insignia_client.cli.output import problems_of
 from insignia_model import Column, ScreenChunk, Table
 from insignia_model.errors import InvalidArgument
 
-try:
+if sys.platform != "win32":  # where two screens into one file are not noticed
     import fcntl
-except ImportError:  # not Unix: two screens into one file are not noticed
-    fcntl = None  # type: ignore[assignment]
 
 _QUESTION = "question"
 
@@ -35,7 +34,7 @@ def opened_parts(out: Path, question: str) -> Iterator[Parts]:
 @contextmanager
 def _only_one(out: Path) -> Iterator[None]:
     """Raise `InvalidArgument` if another process is here for ``out``; without locks both are let in."""
-    if fcntl is None:
+    if sys.platform == "win32":
         yield
         return
     # beside the directory, which is removed meanwhile

@@ -91,12 +91,12 @@ def read_signature(given: Mapping[str, Any]) -> Signature:
         return next(iter(sets.values()))
     if name is None:
         raise InvalidSignature(
-            str(file), f"has {len(sets):,} sets; choose one with --name: {_some(list(sets))}"
+            str(file), f"has {len(sets):,} sets; choose one with --name: {some(list(sets))}"
         )
     if name not in sets:
         close = get_close_matches(name, sets, n=5, cutoff=0.5) or list(sets)
         raise InvalidSignature(
-            str(file), f"has no set {name!r} among its {len(sets):,}; there are {_some(close)}"
+            str(file), f"has no set {name!r} among its {len(sets):,}; there are {some(close)}"
         )
     return sets[name]
 
@@ -110,7 +110,7 @@ def read_library(files: Iterable[Path], given: Mapping[str, Any]) -> Signatures:
         sets = _read(file, given, None, lenient=True)
         again = [name for name in sets if name in found]
         if again:
-            raise InvalidSignature(str(file), f"repeats sets of the files before: {_some(again)}")
+            raise InvalidSignature(str(file), f"repeats sets of the files before: {some(again)}")
         found |= sets
         for name, reason in sets.rejected.items():
             rejected[f"{name} ({file})" if name in rejected else name] = reason
@@ -158,7 +158,8 @@ def _abridged(genes: str) -> str:
     return genes if len(genes) <= 40 else genes[:39] + "…"
 
 
-def _some(names: list[str], n_shown: int = 10) -> str:
+def some(names: list[str], n_shown: int = 10) -> str:
+    """The first names, and how many more there are."""
     return ", ".join(names[:n_shown]) + (
         f" and {len(names) - n_shown:,} more" if len(names) > n_shown else ""
     )

@@ -163,10 +163,9 @@ class ReservedField(InputError):
     def __init__(self, path: Path, *fields: str, why: str = "Insignia uses the name itself") -> None:
         names = " and ".join(f"a metadata column {field!r}" for field in fields)
         drop = " ".join(f"--drop-field {field}" for field in fields)
+        them = "it" if len(fields) == 1 else "them"
         super().__init__(
-            f"{path}: there is {names}, but {why}; "
-            f"rename {'it' if len(fields) == 1 else 'them'}, or leave {'it' if len(fields) == 1 else 'them'} "
-            f"out with {drop}",
+            f"{path}: there is {names}, but {why}; rename {them}, or leave {them} out with {drop}",
             path=str(path),
             field=", ".join(fields),
         )

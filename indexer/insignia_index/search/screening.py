@@ -78,15 +78,15 @@ class Screening:
         self._scores = np.empty((0, n_cells), self._dtype)
         wants_genes = request.hits is None or request.null or request.n_leading > 0
         self._genes = GroupGenes.of(session, self._grouping, request, cancel) if wants_genes else None
-        self._chunk_rows = max(1, (chunk_bytes or CHUNK_BYTES) // _row_bytes(request))
+        self._chunk_rows = max(1, min(chunk_bytes or CHUNK_BYTES, CHUNK_BYTES) // _row_bytes(request))
         self._mean_rows = MeanRows(self._grouping, request.min_cells)
         # no method of this object: its arrays would wait for the garbage collector, and be gigabytes by then
-        self._plan = partial(_planned, session.snapshot, request)
-        self._ahead = ReadAhead(iter(()), 1, self._plan)
+        self._planned = partial(plan_item, session.snapshot, request)
+        self._ahead = ReadAhead(iter(()), 1, self._planned)
 
     def chunks(self, items: Iterable[Item]) -> Generator[ScreenChunk, None, None]:
         """Rows of the signatures, scored a batch at a time, of which the next is read meanwhile."""
-        self._ahead = ReadAhead(iter(items), self.plan.n_per_batch, self._plan)
+        self._ahead = ReadAhead(iter(items), self.plan.n_per_batch, self._planned)
         try:
             while batch := self._ahead.take():
                 yield from self._chunks(batch)
@@ -217,7 +217,7 @@ class Screening:
         self._threads.share(score, self._threads.n_threads, meanwhile=self._ahead.read)
 
 
-def _planned(snapshot: Snapshot, request: ScreenRequest, item: Item) -> Query | str:
+def plan_item(snapshot: Snapshot, request: ScreenRequest, item: Item) -> Query | str:
     """What to score, or the reason why nothing can be."""
     if isinstance(item, SkippedSignature):
         return item.reason
