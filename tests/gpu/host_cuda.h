@@ -14,6 +14,7 @@
 #define __device__
 #define __global__
 #define __shared__ static
+#define __launch_bounds__(n_threads, n_blocks)
 
 struct Dim {
     unsigned x, y, z;

@@ -7,9 +7,11 @@ template <class V> struct Found {
     u64 other[GENES];                    // address of a list's ids, of a bitmap's marks
     typename V::Score weight[GENES];
     u32 first[GENES], stop[GENES];       // a list's postings of this tile
-    u16 index[N_KINDS][GENES];           // genes of a kind, in order
+    u8 order[GENES];                     // genes by kind, in their order
     u8 kind[GENES];
-    int n[N_KINDS];
+    int start[N_KINDS], n[N_KINDS];      // of a kind in `order`
+
+    __device__ int gene(int of_kind, int i) const { return order[start[of_kind] + i]; }
 };
 
 // Entry of a gene in a block, and its index; false if the block has no posting of it.
@@ -65,12 +67,16 @@ __device__ void find_containers(
     for (int i = threadIdx.x; i < n; i += blockDim.x) {
         int kind = found.kind[i], before = 0;
         if (kind == NO_KIND) continue;
-        for (int j = 0; j < i; ++j) before += found.kind[j] == kind;
-        found.index[kind][before] = (u16)i;
+        for (int j = 0; j < n; ++j) before += found.kind[j] < kind || (found.kind[j] == kind && j < i);
+        found.order[before] = (u8)i;
     }
     for (int kind = threadIdx.x; kind < N_KINDS; kind += blockDim.x) {
-        int count = 0;
-        for (int i = 0; i < n; ++i) count += found.kind[i] == kind;
+        int before = 0, count = 0;
+        for (int i = 0; i < n; ++i) {
+            before += found.kind[i] < kind;
+            count += found.kind[i] == kind;
+        }
+        found.start[kind] = before;
         found.n[kind] = count;
     }
     __syncthreads();
@@ -78,57 +84,105 @@ __device__ void find_containers(
 
 // Full columns are padded to 4 bytes and a tile begins at an even cell: two float16 values are one load. What
 // lies behind an odd last cell goes to a place of the tile that is not looked at.
-__device__ inline void add_full(const Found<Half>& found, int first, int n_cells, float* scores) {
-    for (int cell = 2 * threadIdx.x; cell < n_cells; cell += 2 * blockDim.x) {
-        float even = scores[cell], odd = scores[cell + 1];
+__device__ inline void add_full(const Found<Half>& found, int first, int n_cells, Pair<float>* scores) {
+    for (int pair = threadIdx.x; 2 * pair < n_cells; pair += blockDim.x) {
+        Pair<float> sum = scores[pair];
 #pragma unroll 4
         for (int i = 0; i < found.n[FULL]; ++i) {
-            int g = found.index[FULL][i];
-            u32 pair = at<const u32>(found.address[g])[(first + cell) / 2];
-            even = add_product(even, found.weight[g], half_to_float((u16)pair));
-            odd = add_product(odd, found.weight[g], half_to_float((u16)(pair >> 16)));
+            int g = found.gene(FULL, i);
+            u32 both = at<const u32>(found.address[g])[first / 2 + pair];
+            sum.even = add_product(sum.even, found.weight[g], half_to_float((u16)both));
+            sum.odd = add_product(sum.odd, found.weight[g], half_to_float((u16)(both >> 16)));
         }
-        scores[cell] = even;
-        scores[cell + 1] = odd;
+        scores[pair] = sum;
     }
 }
 
-__device__ inline void add_full(const Found<Single>& found, int first, int n_cells, double* scores) {
+__device__ inline void add_full(const Found<Single>& found, int first, int n_cells, Pair<double>* pairs) {
+    double* scores = &pairs->even;
     for (int cell = threadIdx.x; cell < n_cells; cell += blockDim.x) {
         double sum = scores[cell];
 #pragma unroll 4
         for (int i = 0; i < found.n[FULL]; ++i) {
-            int g = found.index[FULL][i];
+            int g = found.gene(FULL, i);
             sum = add_product(sum, found.weight[g], (double)at<const float>(found.address[g])[first + cell]);
         }
         scores[cell] = sum;
     }
 }
 
-// A thread a cell: the 32 threads of a warp read one word of the mask and neighbouring values.
+// Words of the masks of STAGED_GENES bitmaps within a tile, each with the number of values before it: the word
+// in the lower half, the number in the upper.
+template <class V> struct StagedMasks {
+    enum { WORDS = V::TILE / 32, GROUPS = WORDS / GROUP_WORDS };
+    u64 place[STAGED_GENES][WORDS];
+};
+
+// Those of the query's bitmaps from number `chunk` on; zeros behind the last of them and behind the block's end.
+template <class V>
+__device__ inline void stage_masks(
+    const Found<V>& found, int chunk, int first, int n_cells, StagedMasks<V>& staged
+) {
+    int n_words = (int)mask_words(n_cells), first_word = first / 32;
+    for (int j = threadIdx.x; j < STAGED_GENES * staged.GROUPS; j += blockDim.x) {
+        int s = j / staged.GROUPS, word = j % staged.GROUPS * GROUP_WORDS;
+        bool is_there = chunk + s < found.n[BITMAP] && word < n_words;
+        int g = is_there ? found.gene(BITMAP, chunk + s) : 0;
+        u64 before = is_there ? at<const u16>(found.other[g])[(first_word + word) / GROUP_WORDS] : 0;
+#pragma unroll
+        for (int w = 0; w < GROUP_WORDS; ++w) {
+            u32 mask = is_there && word + w < n_words ? at<const u32>(found.address[g])[first_word + word + w] : 0;
+            staged.place[s][word + w] = before << 32 | mask;
+            before += __popc(mask);
+        }
+    }
+}
+
+// A thread takes two neighbouring cells, whose values are neighbours too if the gene has both; the 32 threads of a
+// warp read two words of each mask and neighbouring values. All loads of STAGED_GENES genes are under way at once.
 template <class V>
 __device__ void add_bitmaps(
-    const Found<V>& found, const Block& block, int first, int n_cells, typename V::Score* scores
+    const Found<V>& found, const Block& block, int first, int n_cells, StagedMasks<V>& staged,
+    Pair<typename V::Score>* scores
 ) {
     typedef typename V::Stored Stored;
     u64 mask_bytes = sizeof(u32) * mask_words(block.n_cells);
-    for (int cell = threadIdx.x; cell < n_cells; cell += blockDim.x) {
-        int word = (first + cell) >> 5, group = word / GROUP_WORDS;
-        u32 bit = 1u << ((first + cell) & 31);
-        typename V::Score sum = scores[cell];
-#pragma unroll 4
-        for (int i = 0; i < found.n[BITMAP]; ++i) {
-            int g = found.index[BITMAP][i];
-            const u32* masks = at<const u32>(found.address[g]);
-            u32 mask = masks[word];
-            i64 rank = (i64)at<const u16>(found.other[g])[group] + __popc(mask & (bit - 1));
-            for (int before = group * GROUP_WORDS; before < word; ++before) rank += __popc(masks[before]);
-            if (mask & bit) {
-                Stored value = at<const Stored>(found.address[g] + mask_bytes)[rank];
-                sum = add_fused(sum, found.weight[g], V::widen(value));
-            }
+    // the same in every step: blockDim.x is a multiple of CHAINS
+    const u32 even_bit = 1u << (2 * threadIdx.x & 31), odd_bit = 2 * even_bit, below = even_bit - 1;
+    for (int chunk = 0; chunk < found.n[BITMAP]; chunk += STAGED_GENES) {
+        stage_masks<V>(found, chunk, first, n_cells, staged);
+        __syncthreads();
+        const Stored* values[STAGED_GENES];
+        typename V::Score weights[STAGED_GENES];
+#pragma unroll
+        for (int s = 0; s < STAGED_GENES; ++s) {
+            int g = found.gene(BITMAP, smaller(chunk + s, found.n[BITMAP] - 1));
+            values[s] = at<const Stored>(found.address[g] + mask_bytes);
+            weights[s] = found.weight[g];
         }
-        scores[cell] = sum;
+#pragma unroll 1
+        for (u32 pair = threadIdx.x; 2 * pair < (u32)n_cells; pair += blockDim.x) {
+            u32 masks[STAGED_GENES];
+            Stored first_value[STAGED_GENES], second_value[STAGED_GENES];
+#pragma unroll
+            for (int s = 0; s < STAGED_GENES; ++s) {
+                u64 place = staged.place[s][pair / 16];
+                const Stored* value = values[s] + ((u32)(place >> 32) + __popc((u32)place & below));
+                masks[s] = (u32)place;
+                first_value[s] = load(value);
+                second_value[s] = load(value + 1);
+            }
+            Pair<typename V::Score> sum = scores[pair];
+#pragma unroll
+            for (int s = 0; s < STAGED_GENES; ++s) {
+                bool has_even = masks[s] & even_bit;
+                if (has_even) sum.even = add_fused(sum.even, weights[s], V::widen(first_value[s]));
+                Stored odd = has_even ? second_value[s] : first_value[s];
+                if (masks[s] & odd_bit) sum.odd = add_fused(sum.odd, weights[s], V::widen(odd));
+            }
+            scores[pair] = sum;
+        }
+        __syncthreads();
     }
 }
 
@@ -140,7 +194,7 @@ template <class V> struct Held {
 };
 
 template <class V> __device__ inline void hold(const Found<V>& found, int i, int first, Held<V>& held) {
-    int g = found.index[LIST][i];
+    int g = found.gene(LIST, i);
 #pragma unroll
     for (int h = 0; h < HELD; ++h) {
         u32 j = found.first[g] + threadIdx.x + h * blockDim.x;
@@ -160,7 +214,7 @@ __device__ void add_lists(const Found<V>& found, int first, typename V::Score* s
     Held<V> now, next;
     if (n) hold<V>(found, 0, first, next);
     for (int i = 0; i < n; ++i) {
-        int g = found.index[LIST][i];
+        int g = found.gene(LIST, i);
         now = next;
         if (i + 1 < n) hold<V>(found, i + 1, first, next);
 #pragma unroll
@@ -176,18 +230,25 @@ __device__ void add_lists(const Found<V>& found, int first, typename V::Score* s
     }
 }
 
+template <class V> struct Containers {
+    Found<V> found;
+    StagedMasks<V> staged;
+};
+
 // Weighted sums of the tile's cells. The containers are found once, or, of more than GENES genes, once a kind.
 template <class V>
 __device__ void add_tile(
-    const Query& query, const Block& block, const Tile& tile, int n_cells, Found<V>& found,
-    typename V::Score* scores
+    const Query& query, const Block& block, const Tile& tile, int n_cells, Containers<V>& containers,
+    Pair<typename V::Score>* pairs
 ) {
+    Found<V>& found = containers.found;
+    typename V::Score* scores = &pairs->even;
     for (int cell = threadIdx.x; cell < n_cells + 1; cell += blockDim.x) scores[cell] = 0;
     for (int kind = FULL; kind >= LIST; --kind) {
         for (i64 chunk = 0; chunk < query.n_genes; chunk += GENES) {
             if (kind == FULL || query.n_genes > GENES) find_containers<V>(query, block, tile, chunk, found);
-            if (kind == FULL) add_full(found, tile.first, n_cells, scores);
-            if (kind == BITMAP) add_bitmaps<V>(found, block, tile.first, n_cells, scores);
+            if (kind == FULL) add_full(found, tile.first, n_cells, pairs);
+            if (kind == BITMAP) add_bitmaps<V>(found, block, tile.first, n_cells, containers.staged, pairs);
             if (kind == LIST) add_lists<V>(found, tile.first, scores);
             __syncthreads();
         }
@@ -197,9 +258,9 @@ __device__ void add_tile(
 // A block of threads a tile: sums, division, filter (NaN), and the counts of the scores' highest digits.
 template <class V> __device__ void score_tile(u64 batch) {
     typedef typename V::Score Score;
-    __shared__ Score scores[V::TILE + 2];
-    __shared__ u64 room[(sizeof(Found<V>) + 7) / 8];
-    static_assert(sizeof(Found<V>) >= DIGITS * sizeof(u32), "the histogram takes the containers' place");
+    __shared__ Pair<Score> pairs[V::TILE / 2 + 1];
+    __shared__ u64 room[sizeof(Containers<V>) / sizeof(u64)];
+    static_assert(sizeof(room) >= DIGITS * sizeof(u32), "the histogram takes the containers' place");
     const Query& query = query_of(batch);
     if (blockIdx.x >= query.n_tiles) return;
     const Tile tile = at<const Tile>(query.tiles)[blockIdx.x];
@@ -208,7 +269,8 @@ template <class V> __device__ void score_tile(u64 batch) {
     i64 first_row = block.first_row + tile.first;
     Score* out = at<Score>(query.scores) + first_row;
     u32* counts = (u32*)room;
-    if (block.words) add_tile<V>(query, block, tile, n_cells, *(Found<V>*)room, scores);
+    if (block.words) add_tile<V>(query, block, tile, n_cells, *(Containers<V>*)room, pairs);
+    const Score* scores = &pairs->even;
     for (int digit = threadIdx.x; digit < DIGITS; digit += blockDim.x) counts[digit] = 0;
     __syncthreads();
     for (int cell = threadIdx.x; cell < n_cells; cell += blockDim.x) {
@@ -231,5 +293,5 @@ template <class V> __device__ void score_tile(u64 batch) {
         if (counts[digit]) atomicAdd(&totals[digit], counts[digit]);
 }
 
-extern "C" __global__ void score_half(u64 batch, i64) { score_tile<Half>(batch); }
-extern "C" __global__ void score_single(u64 batch, i64) { score_tile<Single>(batch); }
+extern "C" __global__ void SCORING_BOUNDS score_half(u64 batch, i64) { score_tile<Half>(batch); }
+extern "C" __global__ void SCORING_BOUNDS score_single(u64 batch, i64) { score_tile<Single>(batch); }

@@ -14,9 +14,15 @@ enum { GENES = 256 };                        // whose containers are held in sha
 enum { DIGIT_BITS = 11, DIGITS = 2048 };     // of a step of the radix selection
 enum { TARGETS = 3 };                        // order statistics that a query may ask for
 enum { GROUP_WORDS = 4 };                    // mask words of a bitmap between two marks
+enum { STAGED_GENES = 4 };                   // bitmaps that are added to a tile between two barriers
 enum { CHAINS = 16 };                        // sums of a slot, see kernels/moments.py
 enum { LARGE_SLOT = 1024, STAGED = 1024 };   // cells: slots with more are added up from shared memory
+enum { COUNTED_SLOTS = 1024 };               // of a block, whose hits are counted in shared memory
 enum { MAX_THREADS = 512 };                  // of a block of threads
+
+// Threads of a block that scores, and how many such blocks a processor shall hold at once: told how many registers
+// there are, the compiler sends all loads of a step before it waits for one.
+#define SCORING_BOUNDS __launch_bounds__(256, 4)
 
 // One block of 65,536 cells at most, in device memory. words == 0: not resident.
 struct Block {
@@ -95,6 +101,11 @@ struct Single {
     static __device__ double widen(float value) { return (double)value; }
 };
 
+// Of neighbouring cells: one access to shared memory.
+template <class Score> struct alignas(2 * sizeof(Score)) Pair {
+    Score even, odd;
+};
+
 // As the processor's kernels round: lists and full columns after the product and after the sum, bitmaps once.
 __device__ inline float add_product(float sum, float weight, float value) {
     return __fadd_rn(sum, __fmul_rn(weight, value));
@@ -121,6 +132,25 @@ __device__ inline u64 order_key(double score) {
 }
 
 template <class T> __device__ inline T* at(u64 address) { return (T*)address; }
+// Values of an atlas, which nobody writes while kernels run: told that they lie in global memory.
+__device__ inline u16 load(const u16* value) {
+#ifdef __CUDA_ARCH__
+    u16 bits;
+    asm volatile("ld.global.nc.u16 %0, [%1];" : "=h"(bits) : "l"(value));
+    return bits;
+#else
+    return *value;
+#endif
+}
+__device__ inline float load(const float* value) {
+#ifdef __CUDA_ARCH__
+    float number;
+    asm volatile("ld.global.nc.f32 %0, [%1];" : "=f"(number) : "l"(value));
+    return number;
+#else
+    return *value;
+#endif
+}
 __device__ inline int smaller(i64 a, i64 b) { return (int)(a < b ? a : b); }
 
 __device__ inline i64 entry_count(u64 entry) { return (i64)(entry & 0xFFFF) + 1; }
