@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from insignia_index.gpu import layout
+from insignia_index.gpu.cuda import CudaDevice
 from insignia_index.gpu.source import KERNELS, OPTIONS, kernel_source
 from insignia_index.kernels.moments import CHAINS
 
@@ -43,7 +44,14 @@ def test_no_instruction_takes_small_numbers_for_zero_or_fuses_unasked(tmp_path: 
 
 
 def test_python_names_the_kernels_that_there_are() -> None:
-    assert set(re.findall(r'extern "C" __global__ void (?:SCORING_BOUNDS )?(\w+)\(', kernel_source())) == set(KERNELS)
+    declared = re.findall(r'extern "C" __global__ void (?:SCORING_BOUNDS )?(\w+)\(', kernel_source())
+    assert set(declared) == set(KERNELS)
+
+
+def test_the_compiler_is_told_as_many_threads_as_are_launched() -> None:
+    found = re.search(r"__launch_bounds__\((\d+), \d+\)", kernel_source())
+    assert found is not None
+    assert int(found[1]) == CudaDevice.n_threads
 
 
 @pytest.mark.parametrize(

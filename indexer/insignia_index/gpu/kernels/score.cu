@@ -118,10 +118,16 @@ template <class V> struct StagedMasks {
     u64 place[STAGED_GENES][WORDS];
 };
 
+template <class V>
+__device__ inline const typename V::Stored* bitmap_values(const Found<V>& found, const Block& block, int g) {
+    return at<const typename V::Stored>(found.address[g] + sizeof(u32) * mask_words(block.n_cells));
+}
+
 // Those of the query's bitmaps from number `chunk` on; zeros behind the last of them and behind the block's end.
+// The values are on their way when all threads have passed the barrier that follows.
 template <class V>
 __device__ inline void stage_masks(
-    const Found<V>& found, int chunk, int first, int n_cells, StagedMasks<V>& staged
+    const Found<V>& found, const Block& block, int chunk, int first, int n_cells, StagedMasks<V>& staged
 ) {
     int n_words = (int)mask_words(n_cells), first_word = first / 32;
     for (int j = threadIdx.x; j < STAGED_GENES * staged.GROUPS; j += blockDim.x) {
@@ -129,6 +135,7 @@ __device__ inline void stage_masks(
         bool is_there = chunk + s < found.n[BITMAP] && word < n_words;
         int g = is_there ? found.gene(BITMAP, chunk + s) : 0;
         u64 before = is_there ? at<const u16>(found.other[g])[(first_word + word) / GROUP_WORDS] : 0;
+        if (is_there) prefetch(bitmap_values<V>(found, block, g) + before);
 #pragma unroll
         for (int w = 0; w < GROUP_WORDS; ++w) {
             u32 mask = is_there && word + w < n_words ? at<const u32>(found.address[g])[first_word + word + w] : 0;
@@ -139,25 +146,25 @@ __device__ inline void stage_masks(
 }
 
 // A thread takes two neighbouring cells, whose values are neighbours too if the gene has both; the 32 threads of a
-// warp read two words of each mask and neighbouring values. All loads of STAGED_GENES genes are under way at once.
+// warp read two words of each mask and neighbouring values. All loads of STAGED_GENES genes are under way at once,
+// also for cells without a posting: what lies there is the next value, or behind the last one the block's tables.
 template <class V>
 __device__ void add_bitmaps(
     const Found<V>& found, const Block& block, int first, int n_cells, StagedMasks<V>& staged,
     Pair<typename V::Score>* scores
 ) {
     typedef typename V::Stored Stored;
-    u64 mask_bytes = sizeof(u32) * mask_words(block.n_cells);
     // the same in every step: blockDim.x is a multiple of CHAINS
     const u32 even_bit = 1u << (2 * threadIdx.x & 31), odd_bit = 2 * even_bit, below = even_bit - 1;
     for (int chunk = 0; chunk < found.n[BITMAP]; chunk += STAGED_GENES) {
-        stage_masks<V>(found, chunk, first, n_cells, staged);
+        stage_masks<V>(found, block, chunk, first, n_cells, staged);
         __syncthreads();
         const Stored* values[STAGED_GENES];
         typename V::Score weights[STAGED_GENES];
 #pragma unroll
         for (int s = 0; s < STAGED_GENES; ++s) {
             int g = found.gene(BITMAP, smaller(chunk + s, found.n[BITMAP] - 1));
-            values[s] = at<const Stored>(found.address[g] + mask_bytes);
+            values[s] = bitmap_values<V>(found, block, g);
             weights[s] = found.weight[g];
         }
 #pragma unroll 1

@@ -271,12 +271,10 @@ __device__ void take_first_ties(const Query& query, i64 t, bool is_top, u32* par
     }
 }
 
-// Hits of every slot, and the rows and scores of the top, in no order. Those of a tile are counted in shared
-// memory if its block has few slots: thousands of threads would otherwise wait for one counter.
+// Hits of every slot, and the rows and scores of the top, in no order.
 template <class V> __device__ void finish_tiles(u64 batch) {
     typedef typename V::Score Score;
     __shared__ u32 parts[MAX_THREADS];
-    __shared__ u32 hits[COUNTED_SLOTS];
     const Query& query = query_of(batch);
     u32* counters = at<u32>(query.counters);
     // in registers, as above
@@ -289,23 +287,13 @@ template <class V> __device__ void finish_tiles(u64 batch) {
         const Block& block = at<const Block>(query.blocks)[tile.block];
         i64 first_row = block.first_row + tile.first;
         const Score* scores = at<const Score>(query.scores) + first_row;
-        const u16* codes = at<const u16>(query.codes) + first_row;
-        i64 first_slot = at<const i64>(query.slot_starts)[tile.block];
-        i64 n_slots = at<const i64>(query.slot_starts)[tile.block + 1] - first_slot;
-        u64* totals = at<u64>(query.slot_hits) + first_slot;
-        const bool are_few = n_slots <= COUNTED_SLOTS;
         int n_cells = tile_cells<V>(block, tile);
-        if (are_few)
-            for (int slot = threadIdx.x; slot < n_slots; slot += blockDim.x) hits[slot] = 0;
-        __syncthreads();
         for (int cell = threadIdx.x; cell < n_cells; cell += blockDim.x) {
             Score score = scores[cell];
             if (!(score == score)) continue;
             double value = (double)score;
-            if (value > cutoff || (ties_are_hits && value == cutoff)) {
-                if (are_few) atomicAdd(&hits[codes[cell]], 1u);
-                else atomicAdd(&totals[codes[cell]], 1ull);
-            }
+            if (value > cutoff || (ties_are_hits && value == cutoff))
+                add_hit(query, tile.block, first_row + cell);
             if (!has_top) continue;
             u64 key = order_key(score);
             if (key > top_key) put_top<Score>(query, atomicAdd(&counters[0], 1u), first_row + cell, score);
@@ -313,10 +301,6 @@ template <class V> __device__ void finish_tiles(u64 batch) {
                 put_top<Score>(
                     query, query.top_above + atomicAdd(&counters[1], 1u), first_row + cell, score);
         }
-        __syncthreads();
-        if (are_few)
-            for (int slot = threadIdx.x; slot < n_slots; slot += blockDim.x)
-                if (hits[slot]) atomicAdd(&totals[slot], (u64)hits[slot]);
         if (query.hit_mode == TIES_FIRST) take_first_ties<V>(query, t, false, parts);
         if (query.top_mode == TIES_FIRST) take_first_ties<V>(query, t, true, parts);
     }

@@ -17,7 +17,6 @@ enum { GROUP_WORDS = 4 };                    // mask words of a bitmap between t
 enum { STAGED_GENES = 4 };                   // bitmaps that are added to a tile between two barriers
 enum { CHAINS = 16 };                        // sums of a slot, see kernels/moments.py
 enum { LARGE_SLOT = 1024, STAGED = 1024 };   // cells: slots with more are added up from shared memory
-enum { COUNTED_SLOTS = 1024 };               // of a block, whose hits are counted in shared memory
 enum { MAX_THREADS = 512 };                  // of a block of threads
 
 // Threads of a block that scores, and how many such blocks a processor shall hold at once: told how many registers
@@ -132,7 +131,8 @@ __device__ inline u64 order_key(double score) {
 }
 
 template <class T> __device__ inline T* at(u64 address) { return (T*)address; }
-// Values of an atlas, which nobody writes while kernels run: told that they lie in global memory.
+// Values of an atlas, which nobody writes while kernels run: told that they lie in global memory, and not to be
+// moved behind the use of others.
 __device__ inline u16 load(const u16* value) {
 #ifdef __CUDA_ARCH__
     u16 bits;
@@ -149,6 +149,12 @@ __device__ inline float load(const float* value) {
     return number;
 #else
     return *value;
+#endif
+}
+// On the way to the second-level cache; an address that is not there is no error.
+__device__ inline void prefetch(const void* place) {
+#ifdef __CUDA_ARCH__
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(place));
 #endif
 }
 __device__ inline int smaller(i64 a, i64 b) { return (int)(a < b ? a : b); }
