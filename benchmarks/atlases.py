@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from anndata.io import read_elem
 
 from insignia_index import Atlas
 from insignia_model import SearchRequest, Signature, read_gmt
@@ -142,8 +143,7 @@ class Bench:
 def gene_density(path: Path) -> tuple[list[str], np.ndarray]:
     """Return the genes of an .h5ad, and in which share of its first cells each is stored."""
     with h5py.File(path) as file:
-        var = file["var"]
-        genes = list(var[var.attrs["_index"]].asstr()[:])
+        genes = list(read_elem(file["var"]).index)
         n_cells = min(DENSITY_CELLS, len(file["X/indptr"]) - 1)
         ids = file["X/indices"][: file["X/indptr"][n_cells]]
     return genes, np.bincount(ids, minlength=len(genes)) / n_cells

@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import scipy.sparse as sp
+from anndata.io import read_elem
 
 from atlases import Bench, Scale
 from cores import second_thread
@@ -101,8 +102,7 @@ def read_csc(path: str) -> tuple[sp.csc_matrix, np.ndarray]:
 def gene_columns(path: str) -> dict[str, int]:
     """Return the column of every gene."""
     with h5py.File(path) as file:
-        var = file["var"]
-        return {gene: i for i, gene in enumerate(var[var.attrs["_index"]].asstr()[:])}
+        return {gene: i for i, gene in enumerate(read_elem(file["var"]).index)}
 
 
 def touched(matrix: sp.csc_matrix, ids: np.ndarray, block_of_cell: np.ndarray) -> tuple[int, int]:

@@ -1,5 +1,9 @@
 """Kernels against numpy."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +190,28 @@ def test_who_may_write_nowhere_still_has_a_place_for_compiled_kernels(
     cache.find_place()
     assert Path(cache.numba.config.CACHE_DIR) != own
     assert Path(cache.numba.config.CACHE_DIR).stat().st_mode & 0o777 == 0o700
+
+
+def test_who_waits_for_the_compiler_at_a_terminal_is_told_once(tmp_path: Path) -> None:
+    code = (
+        "import numpy as np; from insignia_index.kernels.order import nth_smallest;"
+        "print(nth_smallest(np.arange(9.0), 3), nth_smallest(np.arange(9, dtype=np.float32), 4))"
+    )
+
+    def told(is_terminal: bool) -> str:
+        ours, theirs = os.openpty() if is_terminal else os.pipe()
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=theirs, env=environment, timeout=120
+        )
+        assert done.stdout.split() == [b"3.0", b"4.0"]
+        os.write(theirs, b".")  # so that there is something to read
+        with os.fdopen(ours, "rb", 0) as stream:
+            found = stream.read(1000)
+        os.close(theirs)
+        return found.decode().replace("\r\n", "\n")
+
+    assert told(is_terminal=True) == "compiling for this processor, once: half a minute or so\n."
+    assert told(is_terminal=True) == "."  # kept
+    shutil.rmtree(tmp_path)
+    assert told(is_terminal=False) == "."

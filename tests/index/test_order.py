@@ -14,6 +14,7 @@ from insignia_index.kernels.order import (
     next_key,
     nth_smallest,
     order_keys,
+    sort_places,
 )
 
 WIDTHS = {np.float32: 32, np.float64: 64}
@@ -101,3 +102,15 @@ def test_neighbours_differ_by_the_last_bit_if_the_values_do(dtype: type) -> None
     after = np.nextafter(one, dtype(2))
     assert neighbours(np.array([after, one]), 0) == (float(one), float(after))
     assert neighbours(-np.array([one, after]), 0) == (-float(after), -float(one))
+
+
+@given(
+    st.lists(st.one_of(st.integers(0, 3), st.integers(0, 2**64 - 1)), max_size=70),
+    st.integers(0, 5),
+)
+def test_places_in_the_order_of_their_keys(keys: list[int], n_left_out: int) -> None:
+    numbers = np.array(keys, np.uint64)
+    places = np.arange(n_left_out, len(keys), dtype=np.int64)[::-1].copy()
+    wanted = sorted(places.tolist(), key=lambda place: keys[place])  # stable
+    sort_places(places, numbers)
+    assert places.tolist() == wanted

@@ -1,6 +1,6 @@
 """Checkpoints that mention classes of other packages, read with inert stand-ins in their place.
 
-scvi-tools saves its training history, a pandas frame, beside the weights; Lightning may save paths and
+scvi-tools saves its training history, pandas frames, beside the weights; Lightning may save paths and
 numbers of numpy. Nothing of these packages is imported or run: each class and function that the file names
 becomes a class of ours that keeps what it is given and does nothing with it.
 """
@@ -17,7 +17,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 from insignia_index.attribution.weights import DAMAGE, read_checkpoint
 
 # What published checkpoints name. Anything else, such as os.system, is refused: a file with it means harm.
-PACKAGES = ("numpy.", "pandas.", "pathlib.", "builtins.slice", "builtins.bytes")
+PACKAGES = ("numpy.", "pandas.", "pyarrow.", "pathlib.", "builtins.slice", "builtins.bytes")
 MAPPINGS = ("builtins.dict", "collections.defaultdict")  # read as plain dictionaries
 
 

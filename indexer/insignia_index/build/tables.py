@@ -52,7 +52,9 @@ def read_table(path: Path, text: Collection[str] = ()) -> pd.DataFrame:
             table = pd.read_csv(
                 path,
                 sep=separator,
-                converters={ids: str},  # ids as they are written: 007 is not 7, NA is not missing
+                # ids as they are written: 007 is not 7, and NA is not missing, for which pandas 3 takes also
+                # what a converter gives
+                converters={ids: "={}".format},
                 dtype=dict.fromkeys(text, str),
                 low_memory=False,
             )
@@ -60,7 +62,8 @@ def read_table(path: Path, text: Collection[str] = ()) -> pd.DataFrame:
                 raise ValueError(
                     "its rows have more values than its header has names: name the cell ids' column too"
                 )
-            table = table.set_index(ids)
+            table = table.set_index(table[ids].str.removeprefix("="))
+            table = table.drop(columns=ids)
         if table.index.hasnans:
             raise ValueError(f"cell {int(table.index.isna().argmax()) + 1:,} has no id")
     except (*DAMAGED, ValueError, IndexError, ImportError) as error:

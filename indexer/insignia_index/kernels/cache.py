@@ -1,16 +1,22 @@
-"""Where compiled kernels are kept by who may write neither beside the sources nor to a cache directory.
+"""Kernels are compiled when they are first used, and kept: where, and that somebody waits for it.
 
-A container's user often may not. numba then refuses every function that is to be kept.
+A container's user often may write neither beside the sources nor to a cache directory. numba then refuses
+every function that is to be kept.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
+import sys
 import tempfile
 from pathlib import Path
 
 import numba
+from numba.core import event
+
+log = logging.getLogger(__name__)
 
 
 def find_place() -> None:
@@ -20,6 +26,28 @@ def find_place() -> None:
     except RuntimeError:
         # the variable too: numba reads it again when another of its variables has changed
         os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = str(_own_folder())
+
+
+def tell_of_compiling() -> None:
+    """Say once, if somebody looks at a terminal, what the first search after an installation waits for."""
+    event.register("numba:compile", _Telling())
+
+
+class _Telling(event.Listener):  # type: ignore[misc]  # numba is not typed
+    """Hears of what is compiled, not of what was kept."""
+
+    is_told = False
+
+    def on_start(self, event: event.Event) -> None:
+        if self.is_told or not event.data["dispatcher"].py_func.__module__.startswith("insignia_index."):
+            return
+        self.is_told = True
+        log.info("compiling kernels")
+        if sys.stderr is not None and sys.stderr.isatty():
+            sys.stderr.write("compiling for this processor, once: half a minute or so\n")
+
+    def on_end(self, event: event.Event) -> None:
+        pass
 
 
 def _probe() -> None:

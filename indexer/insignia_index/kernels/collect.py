@@ -17,6 +17,7 @@ from insignia_index.kernels.order import (
     next_key,
     nth_smallest,
     order_keys,
+    sort_places,
 )
 
 
@@ -83,8 +84,15 @@ def _best(rows, values, keys, bound, k):
             places[n_best], kept[n_best] = places[i], kept[i]
             n_best += 1
         n_ties -= is_tie
-    best = places[:k][np.argsort(~kept[:k], kind="mergesort")]  # stable
-    return rows[best], values[best]
+    below, best = np.empty(k, np.uint64), np.arange(k)
+    for i in range(k):
+        below[i] = ~np.uint64(kept[i])
+    sort_places(best, below)
+    top_rows, top_values = np.empty(k, rows.dtype), np.empty(k, values.dtype)
+    for i in range(k):
+        place = places[best[i]]
+        top_rows[i], top_values[i] = rows[place], values[place]
+    return top_rows, top_values
 
 
 @njit(nogil=True)

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from insignia_index.kernels.memory import view
+from insignia_index.kernels.order import sort_places
 
 
 @njit
@@ -28,14 +29,18 @@ def _code(address, itemsize, row):
 @njit
 def _renumber(codes, used):
     """Make codes places among those that occur, ascending (``used``); -1 stays. Returns how many occur."""
-    n_used = 0
-    for code in np.sort(codes):
-        if code >= 0 and (n_used == 0 or used[n_used - 1] != code):
+    n_used, places, keys = 0, np.arange(len(codes)), np.empty(len(codes), np.uint64)
+    for i in range(len(codes)):
+        keys[i] = np.uint64(codes[i] + 1)
+    sort_places(places, keys)
+    for place in places:
+        code = codes[place]
+        if code < 0:
+            continue
+        if n_used == 0 or used[n_used - 1] != code:
             used[n_used] = code
             n_used += 1
-    for i in range(len(codes)):
-        if codes[i] >= 0:
-            codes[i] = np.searchsorted(used[:n_used], codes[i])
+        codes[place] = n_used - 1
     return n_used
 
 

@@ -86,6 +86,31 @@ def next_key(keys, key, rank):
     return key if n_at_most > rank + 1 or n_at_most == len(keys) else following
 
 
+@njit(nogil=True)
+def sort_places(places, keys):
+    """Put ``places`` int64 (n,) in ascending order of ``keys[place]``, uint64; equal keys stay as they are.
+
+    Merges of runs that double. numba's own sorts take seconds to compile for every type, and a first search
+    would wait for them.
+    """
+    n, width = len(places), 1
+    source, target = places, np.empty(n, np.int64)
+    while width < n:
+        for first in range(0, n, 2 * width):
+            middle, stop = min(first + width, n), min(first + 2 * width, n)
+            i, j = first, middle
+            for at in range(first, stop):
+                if j == stop or (i < middle and keys[source[i]] <= keys[source[j]]):
+                    target[at] = source[i]
+                    i += 1
+                else:
+                    target[at] = source[j]
+                    j += 1
+        source, target, width = target, source, 2 * width
+    for i in range(n):
+        places[i] = source[i]
+
+
 @njit(nogil=True, cache=True)
 def nth_smallest(values, n):
     """Value of rank ``n`` (from 0) of ``values`` (float32 or float64, no NaN), as float64."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from insignia_index.kernels.memory import order_key
+from insignia_index.kernels.order import order_keys, sort_places
 from insignia_index.kernels.score import MAXIMUM, SUM, SUM_OF_SQUARES
 
 #: Columns of units and groups that are counts (int64), and that are not (float64).
@@ -72,29 +74,46 @@ def _replicates(unit_group, is_replicate, fractions, counts, found):
         if is_replicate[unit]:
             by_group[place[unit_group[unit]]] = fractions[unit]
             place[unit_group[unit]] += 1
+    keys = order_keys(by_group)
     for group in range(len(starts)):
         n = counts[SAMPLES, group]
         if n == 1:  # most, where samples are the groups: without a view of an array
             found[SAMPLE_MEAN, group] = found[SAMPLE_MEDIAN, group] = by_group[starts[group]]
         elif n:
-            ordered = np.sort(by_group[starts[group] : starts[group] + n])
-            found[SAMPLE_MEAN, group] = ordered.sum() / n
-            found[SAMPLE_MEDIAN, group] = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
+            first, total = starts[group], 0.0
+            places = np.arange(first, first + n)
+            sort_places(places, keys)
+            for place in places:
+                total += by_group[place]
+            found[SAMPLE_MEAN, group] = total / n
+            found[SAMPLE_MEDIAN, group] = (by_group[places[(n - 1) // 2]] + by_group[places[n // 2]]) / 2
 
 
 @njit
 def _rank_groups(counts, fractions):
     """Groups that have cells: highest hit fraction first, then most cells, then lowest index."""
-    order = np.flatnonzero(counts[CELLS])
-    order = order[np.argsort(-fractions[order], kind="mergesort")]  # stable
-    first = 0
-    for i in range(1, len(order) + 1):
-        if i == len(order) or fractions[order[i]] != fractions[order[first]]:
-            if i - first > 1:
-                tied = order[first:i].copy()
-                order[first:i] = tied[np.argsort(-counts[CELLS][tied], kind="mergesort")]
-            first = i
+    n, order, keys = 0, np.arange(len(fractions)), np.empty(len(fractions), np.uint64)
+    for group in range(len(fractions)):
+        if counts[CELLS, group]:
+            order[n] = group
+            n += 1
+        keys[group] = ~np.uint64(counts[CELLS, group])
+    order = order[:n]
+    sort_places(order, keys)
+    for group in range(len(fractions)):
+        keys[group] = ~order_key(fractions[group] + 0.0)
+    sort_places(order, keys)  # of equal fractions the order by cells stays
     return order
+
+
+@njit
+def _columns(table, places):
+    """Columns of a table (n_rows, n), in the order of ``places``."""
+    taken = np.empty((len(table), len(places)), table.dtype)
+    for row in range(len(table)):
+        for i in range(len(places)):
+            taken[row, i] = table[row, places[i]]
+    return taken
 
 
 @njit
@@ -139,4 +158,7 @@ def summarise(
     _replicates(unit_group, is_replicate, unit_found[FRACTION], counts, found)
     groups = _rank_groups(counts, found[FRACTION])
     units = _rank_units(unit_group, unit_counts[CELLS], groups, n_groups)
-    return groups, counts[:, groups], found[:, groups], units, unit_counts[:, units], unit_found[:, units]
+    return (
+        groups, _columns(counts, groups), _columns(found, groups),
+        units, _columns(unit_counts, units), _columns(unit_found, units),
+    )  # fmt: skip

@@ -68,7 +68,11 @@ def save_scvi(
     about = {
         "init_params_": {**named, **others} if flat else {"non_kwargs": named, "kwargs": others},
         "registry_": {"model_name": "SCVI", "scvi_version": "1.4.2"},
-        "history_": {"elbo_train": pd.DataFrame({"elbo": [2.0, 1.0]})},
+        "history_": {
+            "elbo_train": pd.DataFrame({"elbo": [2.0, 1.0]}),
+            # as pandas 3 keeps every text
+            "kl": pd.DataFrame([[2.0]], columns=pd.Index(["kl"], dtype="string[pyarrow]")),
+        },
         "train_indices_": np.arange(4),
     }
     saved = {
