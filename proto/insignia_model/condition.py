@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -36,6 +36,7 @@ class Condition:
 
     def __post_init__(self) -> None:
         where = f"where {self.field!r}"
+        object.__setattr__(self, "values", tuple(_flat(self.field, self.values)))
         if self.op not in OPERATORS:
             raise InvalidArgument(where, f"operator {self.op!r} is not one of {', '.join(OPERATORS)}")
         if self.op in ("in", "not in") and not self.values:
@@ -53,7 +54,7 @@ class Condition:
 
 
 WhereLike: TypeAlias = (
-    "Mapping[str, Value | Comparison | Iterable[Value]] | Iterable[Condition | str] | str | None"
+    Mapping[str, Value | Comparison | Iterable[Value]] | Iterable[Condition | str] | Condition | str | None
 )
 
 
@@ -63,13 +64,15 @@ def conditions(where: WhereLike) -> tuple[Condition, ...]:
         return ()
     if isinstance(where, str):
         return (parse_condition(where),)
+    if isinstance(where, Condition):
+        return (where,)
     if isinstance(where, Mapping):
         return tuple(_bound(field, value) for field, value in where.items())
     return tuple(c if isinstance(c, Condition) else parse_condition(c) for c in where)
 
 
 def not_in(*values: Value) -> Comparison:
-    """Value is none of ``values``; cells without a value pass."""
+    """Value is none of ``values`` (or of those in a list); cells without a value pass."""
     return Comparison("not in", values)
 
 
@@ -98,6 +101,7 @@ def is_missing(missing: bool = True) -> Comparison:
     return Comparison("missing" if missing else "not missing")
 
 
+_COMMA = re.compile(r"""("(?:[^"]|"")*")|\s*,\s*""")
 _MISSING = re.compile(r"([^=!<>]+?)\s+is\s+(not\s+)?missing\s*", re.IGNORECASE)
 _COMPARED = re.compile(r"([^=!<>]+?)\s*(!=|<=|>=|==?|<|>)\s*(.*)", re.DOTALL)
 
@@ -120,7 +124,7 @@ def parse_condition(text: str) -> Condition:
     if sign in ("=", "==", "!="):
         return Condition(field, "not in" if sign == "!=" else "in", _values(field, rest))
     try:
-        return Condition(field, sign, (float(rest),))
+        return Condition(field, sign, (number(rest),))
     except ValueError as error:
         raise InvalidArgument(f"where {field!r}", f"{sign!r} needs a number, not {rest!r}") from error
 
@@ -128,9 +132,24 @@ def parse_condition(text: str) -> Condition:
 def _bound(field: str, value: Value | Comparison | Iterable[Value]) -> Condition:
     if isinstance(value, Comparison):
         return Condition(field, value.op, value.values)
-    several = isinstance(value, Iterable) and not isinstance(value, str | bytes)
-    values: Iterable[object] = value if several else (value,)  # type: ignore[assignment]
-    return Condition(field, "in", tuple(_plain(field, v) for v in values))
+    return Condition(field, "in", (value,))  # type: ignore[arg-type]  # a list is made flat there
+
+
+def number(text: str) -> int | float:
+    """The number that a text says: a whole one is exact, however large."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def _flat(field: str, values: Iterable[object]) -> Iterator[Value]:
+    """Python's values; those of lists, arrays and the like one by one."""
+    for value in values:
+        if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+            yield from (_plain(field, each) for each in value)
+        else:
+            yield _plain(field, value)
 
 
 def _plain(field: str, value: object) -> Value:
@@ -148,11 +167,13 @@ def _plain(field: str, value: object) -> Value:
 def _values(field: str, text: str) -> tuple[str, ...]:
     if not text:
         raise InvalidArgument(f"where {field!r}", "a value must follow the sign")
+    # no blanks around commas that are not in quotes; what is in quotes stays as it is
+    text = _COMMA.sub(lambda found: found[1] or ",", text)
     try:
-        (row,) = csv.reader([text], skipinitialspace=True, strict=True)
+        (row,) = csv.reader([text], strict=True)
     except (csv.Error, ValueError) as error:
         raise InvalidArgument(f"where {field!r}", f"cannot read the values {text!r}: {error}") from error
-    return tuple(value.strip() for value in row)
+    return tuple(row)
 
 
 def _written(value: Value) -> str:

@@ -45,7 +45,7 @@ class Contrast:
         return f"{self.field}={_written(self.value)}:{_written(self.reference)}"
 
 
-ContrastsLike: TypeAlias = "Contrast | str | Iterable[Contrast | str]"
+ContrastsLike: TypeAlias = Contrast | str | Iterable[Contrast | str]
 
 
 def contrasts(value: ContrastsLike) -> tuple[Contrast, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -96,6 +97,7 @@ class SearchRequest:
     groups: bool | None = None
 
     def __post_init__(self) -> None:
+        whole_numbers(self, "k", "min_cells", "min_samples")
         if self.k < 0:
             raise InvalidArgument("k", f"{self.k} is negative")
         if self.aggregate not in AGGREGATES:
@@ -180,4 +182,17 @@ class SearchRequest:
 
 def names(value: str | Iterable[str]) -> tuple[str, ...]:
     """Field names from one name or several."""
+    if value is None:
+        raise InvalidArgument("group_by", "None is no field; () makes one group of all cells")
     return (value,) if isinstance(value, str) else tuple(value)
+
+
+def whole_numbers(request: object, *fields: str) -> None:
+    """Make the fields of a request Python's whole numbers; raises `InvalidArgument`."""
+    for name in fields:
+        value = getattr(request, name)
+        try:
+            whole = operator.index(value)
+        except TypeError as error:
+            raise InvalidArgument(name, f"{value!r} is no whole number") from error
+        object.__setattr__(request, name, whole)

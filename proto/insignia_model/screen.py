@@ -19,7 +19,7 @@ from insignia_model.table import Column, Table
 if TYPE_CHECKING:
     import pandas as pd
 
-SignaturesLike: TypeAlias = "Mapping[str, SignatureLike] | Iterable[Signature]"
+SignaturesLike: TypeAlias = Mapping[str, SignatureLike] | Iterable[Signature]
 
 
 #: Columns of a screen's rows besides those of groups.
@@ -138,7 +138,7 @@ def signatures_of(signatures: SignaturesLike) -> Iterator[Signature | SkippedSig
     """Signatures of a screen, each checked when its turn comes: a bad one is skipped with its reason."""
     items = (
         signatures.items()
-        if isinstance(signatures, Mapping)
+        if isinstance(signatures, Mapping) or hasattr(signatures, "items")  # as a Series has
         else ((getattr(signature, "name", "signature"), signature) for signature in signatures)
     )
     for key, value in items:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from insignia_model.errors import InvalidSignature
-
-SignatureLike: TypeAlias = "Signature | Mapping[str, float] | Iterable[str]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +21,8 @@ class Signature:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or printable(self.name) != self.name:
             raise InvalidSignature(printable(str(self.name)), "its name is not Unicode text")
+        if not isinstance(self.weights, Mapping):
+            raise InvalidSignature(self.name, "its weights are no mapping; Signature.of takes other lists")
         if not self.weights:
             raise InvalidSignature(self.name, "it has no genes")
         for gene, weight in self.weights.items():
@@ -36,7 +37,7 @@ class Signature:
 
     @classmethod
     def of(cls, value: SignatureLike, name: str = "signature") -> Signature:
-        """Signature from a list of genes, a mapping {gene: weight} or a `Signature`.
+        """Signature from a list of genes, a mapping {gene: weight}, a Series of weights or a `Signature`.
 
         A gene that is listed twice counts once, as in the reference package.
         """
@@ -44,11 +45,14 @@ class Signature:
             return value
         if isinstance(value, str):
             raise InvalidSignature(value, "a string is not a gene list; pass a list such as ['CD14', 'LYZ']")
-        if isinstance(value, Mapping):
-            return cls(_joined(((_clean(gene), float(w)) for gene, w in value.items()), name), name)
+        if hasattr(value, "columns"):
+            raise InvalidSignature(name, "a table is no list of genes; pass one of its columns")
+        if isinstance(value, Mapping) or _is_series_of_numbers(value):
+            pairs = ((_clean(gene, name), _weight(gene, w, name)) for gene, w in value.items())  # type: ignore[attr-defined]
+            return cls(_joined(pairs, name), name)
         if not isinstance(value, Iterable):
             raise InvalidSignature(name, f"{value!r} is no list of genes")
-        return cls({_clean(gene): 1.0 for gene in value}, name)
+        return cls({_clean(gene, name): 1.0 for gene in value}, name)
 
     @classmethod
     def parse(cls, text: str, name: str = "signature") -> Signature:
@@ -104,5 +108,26 @@ def repeated(genes: Iterable[str]) -> list[str]:
     return again
 
 
-def _clean(gene: object) -> str:
-    return gene.strip() if isinstance(gene, str) else str(gene)
+SignatureLike: TypeAlias = Signature | Mapping[str, float] | Iterable[str]
+
+
+def _is_series_of_numbers(value: object) -> bool:
+    return hasattr(value, "items") and getattr(getattr(value, "dtype", None), "kind", "") in ("i", "u", "f")
+
+
+def _weight(gene: object, weight: Any, name: str) -> float:
+    try:
+        return float(weight)
+    except (TypeError, ValueError) as error:
+        raise InvalidSignature(
+            name, f"gene {gene!r} has the weight {weight!r}, which is no number"
+        ) from error
+
+
+def _clean(gene: object, name: str) -> str:
+    """A gene's name; a missing value, which pandas may put among them, would be read as the gene NaN."""
+    if isinstance(gene, str):
+        return gene.strip()
+    if isinstance(gene, numbers.Integral) and not isinstance(gene, bool):
+        return str(gene)  # of a database
+    raise InvalidSignature(name, f"{gene!r} is no name of a gene; leave it out")

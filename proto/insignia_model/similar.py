@@ -10,10 +10,10 @@ from insignia_model.condition import Condition, WhereLike, conditions
 from insignia_model.engine import check_engine
 from insignia_model.errors import InvalidArgument
 from insignia_model.hits import HitRule
-from insignia_model.request import CellId, check_group_by, names
+from insignia_model.request import CellId, check_group_by, names, whole_numbers
 from insignia_model.signature import Signature, SignatureLike
 
-CellLike: TypeAlias = "CellId | tuple[str, str] | str"
+CellLike: TypeAlias = CellId | tuple[str, str] | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class SimilarRequest:
             raise InvalidArgument(
                 "exclude_study", "a profile comes from no study; leave studies out by where"
             )
+        whole_numbers(self, "k", "min_cells")
         if self.k < 0:
             raise InvalidArgument("k", f"{self.k} is negative")
         if not 1 <= self.min_cells < 1 << 32:

@@ -208,7 +208,7 @@ def test_the_question_reaches_the_server(run: Run, server: Any) -> None:
     assert (request.k, request.min_cells, request.min_coverage, request.hits.zscore) == (7, 3, 0.5, 2.5)
     assert dict(zip(request.signature.genes, request.signature.weights, strict=True)) == {"CD14": 2, "LYZ": 1}
     assert [v.text for v in request.where[0].values] == ["T cell, CD4", "B cell"]
-    assert request.where[1].values[0].number == 40
+    assert request.where[1].values[0].integer == 40
     assert list(request.group_by) == ["tissue", "sex"]
 
 

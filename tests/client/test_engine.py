@@ -92,7 +92,7 @@ def test_what_is_not_exact_is_told_in_every_form():
         (SimilarRequest.of("a:b"), "cells like a:b"),
         (SimilarRequest.of(["a:b", "a:c", "a:d"]), "cells like a:b and 2 others"),
         (SimilarRequest.of(centroid={}), "cells like the centroid of all cells"),
-        (SimilarRequest.of(centroid=["a=b", "c>1"]), "cells like the centroid of a=b and c>1.0"),
+        (SimilarRequest.of(centroid=["a=b", "c>1"]), "cells like the centroid of a=b and c>1"),
         (SimilarRequest.of(profile=["CD14"]), "profile"),
         (SimilarRequest.of(profile=Signature({"CD14": 1.0}, "mine")), "mine"),
     ],

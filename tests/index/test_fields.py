@@ -30,8 +30,8 @@ COLUMNS: dict[str, tuple[Any, str, list[Any]]] = {
     "category_of_int": (pd.Categorical([10, 2, None, 10]), "category", ["10", "2", None, "10"]),
     "category_of_bool": (
         pd.Categorical([True, None, True, True]),
-        "category",
-        ["True", None, "True", "True"],
+        "bool",
+        [True, None, True, True],
     ),
     "int": (np.array([1, -2, 3, 2**40]), "integer", [1, -2, 3, 2**40]),
     "int8": (np.array([1, -2, 3, 127], np.int8), "integer", [1, -2, 3, 127]),

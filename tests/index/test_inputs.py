@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +15,7 @@ from scipy.sparse import csc_matrix, csr_matrix, save_npz
 
 from insignia_index import Atlas, InputFile, build_atlas, remove_studies
 from insignia_index.build.anndata_source import AnnDataSource
-from insignia_index.build.errors import UnsupportedMatrix
+from insignia_index.build.errors import CorruptMatrix, UnreadableInput, UnsupportedMatrix
 
 from .made import Study, blocks_of, study, write_h5ad
 
@@ -117,6 +118,52 @@ def test_npz_with_a_table(tmp_path: Path, table: str) -> None:
         row = next(iter(atlas.cells([("A", "007")]).rows()))
         assert (row["sample"], row["age"]) == ("A-s0", 0.0)
         assert len(atlas.cells([("A", "NA")])) == 1
+
+
+@pytest.mark.parametrize("dtype", ["f2", ">f2", ">f4", ">f8", ">i4", "?"])
+def test_npz_of_other_numbers(tmp_path: Path, dtype: str) -> None:
+    matrix = csr_matrix(np.ceil(np.abs(MADE.values)))
+    parts = {"data": matrix.data, "indices": matrix.indices.astype(">i4"), "indptr": matrix.indptr}
+    parts["data"] = parts["data"].astype(dtype)
+    np.savez(tmp_path / "a.npz", format=b"csr", shape=np.array(matrix.shape), **parts)
+    MADE.obs.assign(study="A").to_csv(tmp_path / "cells.csv")
+    (tmp_path / "genes.txt").write_text("\n".join(MADE.genes))
+    file = InputFile(tmp_path / "a.npz", metadata=tmp_path / "cells.csv", genes=tmp_path / "genes.txt")
+    build_atlas(tmp_path / "atlas", [file], value_dtype="float32")
+    wanted = matrix.toarray().astype(dtype).astype(np.float32)
+    np.testing.assert_array_equal(scores(tmp_path / "atlas"), wanted)
+    for shape in ([37], [37, 9, 1]):
+        np.savez(tmp_path / "a.npz", format=b"csr", shape=np.array(shape), **parts)
+        with pytest.raises(UnreadableInput, match="not a scipy CSR"):
+            build_atlas(tmp_path / "b", [file])
+
+
+@pytest.mark.parametrize("dtype", ["f2", ">f4"])
+def test_sparse_numbers_that_cannot_be_sliced_are_told(tmp_path: Path, dtype: str) -> None:
+    write_h5ad(tmp_path / "a.h5ad", MADE, matrix=csr_matrix(MADE.values))
+    with h5py.File(tmp_path / "a.h5ad", "a") as file:
+        data = file["X/data"][:]
+        del file["X/data"]
+        file["X/data"] = data.astype(dtype)
+    with pytest.raises(UnsupportedMatrix, match="write it as float32"):
+        build_atlas(tmp_path / "atlas", [InputFile(tmp_path / "a.h5ad")])
+
+
+def test_a_zarr_that_was_copied_in_part_is_refused(tmp_path: Path) -> None:
+    as_anndata(csr_matrix(MADE.values)).write_zarr(tmp_path / "a.zarr")
+    (chunk,) = (p for p in (tmp_path / "a.zarr/X/data").rglob("*") if p.is_file() and p.name in ("0", "0.0"))
+    chunk.unlink()
+    with pytest.raises(CorruptMatrix, match="1 of the 1 chunks of its values are not there"):
+        build_atlas(tmp_path / "atlas", [InputFile(tmp_path / "a.zarr")])
+
+
+def test_as_many_categories_as_cells(tmp_path: Path) -> None:
+    n = 33_000  # from 32,768 categories on pandas keeps their codes as int32
+    made = study("A", n, 2, density=0.01, clone=pd.Categorical([f"b{i}" for i in range(n)]))
+    write_h5ad(tmp_path / "a.h5ad", made)
+    build_atlas(tmp_path / "atlas", [InputFile(tmp_path / "a.h5ad")])
+    with Atlas.open(tmp_path / "atlas") as atlas:
+        assert atlas.search(["G0"], where={"clone": ["b7", "b32999"]}).n_cells == 2
 
 
 def test_a_column_of_var_names_the_genes(tmp_path: Path) -> None:

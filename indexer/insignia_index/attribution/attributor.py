@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.sparse import csr_matrix
+from torch import Tensor, nn
 
 from insignia_index.attribution.collapsed import BATCH_CELLS, Collapsed, can_collapse
 from insignia_index.attribution.errors import NotFiniteAttribution, VanishingGradient
@@ -63,15 +64,26 @@ class Attributor:
         way = Collapsed if can_collapse(model.module) else General
         #: cells of a batch; of whole batches the numbers are the same, however the cells are divided
         self.batch_cells = BATCH_CELLS if way is Collapsed else model.rows_at_once
-        self._way = way(model, self.device)
+        with _in_evaluation(model.module):
+            self._way = way(model, self.device)
         self._multipliers = multipliers_of(self.recipe)
 
     def attribute(self, prepared: csr_matrix, first: int = 0) -> csr_matrix:
         """Attributions of prepared cells (n_cells, n_genes), float32, scaled as the recipe has it.
 
         ``first``: number of the first cell in the run; which cells are checked depends on it. Zeros are not
-        stored. A cell without attributions stays empty.
+        stored. A cell without attributions stays empty. The cells are left as they are.
         """
+        n_genes = len(self.model.genes)
+        if prepared.shape[1] != n_genes:
+            raise InvalidArgument("cells", f"they have {prepared.shape[1]:,} genes, the model {n_genes:,}")
+        cells = csr_matrix(prepared, dtype=np.float32, copy=True)  # its indices become those of the result
+        cells.sum_duplicates()
+        # gradients, also for a caller that has turned them off
+        with torch.inference_mode(False), torch.enable_grad(), _in_evaluation(self.model.module):
+            return self._attribute(cells, first)
+
+    def _attribute(self, prepared: csr_matrix, first: int) -> csr_matrix:
         with lowered(self.recipe.precision, self.device):
             signed = self._way.attributions(prepared, self._multipliers)
         bad = ~np.isfinite(signed.data)
@@ -92,12 +104,45 @@ class Attributor:
             exact = self._way.attributions(prepared, self._multipliers)
             self.checks.precision += _relative_norms(signed, exact)
         if self.recipe.method != "input-x-gradient":  # which promises no sum
-            whole, nothing = (t.double().cpu().numpy() for t in self._way.scores(prepared))
+            whole, nothing = (t.double().cpu().numpy() for t in self._scores(prepared))
             expected = whole - nothing
             sums = np.asarray(signed.sum(1, np.float64)).ravel()
             told = np.abs(expected) > 1e-6 * np.abs(whole).max(initial=0)  # not: a cell without genes
             errors = np.abs(sums - expected)[told] / np.abs(expected[told])
             self.checks.completeness += errors.tolist()
+
+    def _scores(self, cells: csr_matrix) -> tuple[Tensor, Tensor]:
+        """Target of cells, and of the zero baseline under each cell's own embedding, (n_cells,) each.
+
+        By the model as it came: a check of whatever has been made of it, too.
+        """
+        module, target, rows = self.model.module, self.model.target, self.model.rows_at_once
+        device = next((p.device for p in module.parameters()), self.device)
+        found = []
+        with torch.no_grad():
+            for i in range(0, cells.shape[0], rows):
+                x = torch.from_numpy(cells[i : i + rows].toarray()).to(device)
+                own = module(x)
+                found.append((target(own, own), target(module(torch.zeros_like(x)), own)))
+        whole, nothing = zip(*found, strict=True)
+        return torch.cat(whole), torch.cat(nothing)
+
+
+@contextmanager
+def _in_evaluation(module: nn.Module) -> Iterator[None]:
+    """Layers as in evaluation, no gradients of weights; then all as it was, for whoever trains the model."""
+    training = [(part, part.training) for part in module.modules()]
+    learning = [(weight, weight.requires_grad) for weight in module.parameters()]
+    module.eval()
+    for weight, _ in learning:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for part, was_training in training:
+            part.training = was_training
+        for weight, was_learning in learning:
+            weight.requires_grad_(was_learning)
 
 
 def chosen_device(name: str) -> torch.device:
@@ -134,7 +179,8 @@ def _scale_rows(matrix: csr_matrix, total: float) -> None:
     rows = np.repeat(np.arange(matrix.shape[0]), n_of_row)
     sums = np.bincount(rows, np.abs(matrix.data), matrix.shape[0]).astype(np.float64)  # of nothing: whole
     scale = np.divide(total, sums, out=np.zeros_like(sums), where=sums > 0)
-    matrix.data *= np.repeat(scale, n_of_row).astype(np.float32)
+    # the factor of a cell with tiny attributions is more than float32 holds
+    matrix.data[:] = matrix.data * np.repeat(scale, n_of_row)
 
 
 def _relative_norms(found: csr_matrix, exact: csr_matrix) -> list[float]:

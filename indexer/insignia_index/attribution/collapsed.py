@@ -42,7 +42,7 @@ class Collapsed:
         self._weight = first.weight.detach().T.contiguous().to(device)
         bias = first.bias if first.bias is not None else torch.zeros(first.out_features)
         self._bias = bias.detach().to(device)
-        self._rest = nn.Sequential(*others).eval().requires_grad_(False).to(device)
+        self._rest = nn.Sequential(*others).to(device)
         self._target = model.target
         self.device = device
 
@@ -54,14 +54,6 @@ class Collapsed:
         ]
         data = np.concatenate(parts) if parts else np.empty(0, np.float32)
         return csr_matrix((data, cells.indices, cells.indptr), cells.shape)
-
-    def scores(self, cells: csr_matrix) -> tuple[Tensor, Tensor]:
-        """Target of cells, and of the zero baseline under each cell's own embedding, (n_cells,) each."""
-        genes, x = self._expressed(cells)
-        with torch.no_grad():
-            own = self._rest(torch.addmm(self._bias, x, self._weight[genes]))
-            nothing = self._rest(self._bias.repeat(len(own), 1))
-            return self._target(own, own), self._target(nothing, own)
 
     def _batch(self, cells: csr_matrix, multipliers: Multipliers) -> np.ndarray:
         genes, x = self._expressed(cells)
@@ -83,8 +75,23 @@ class Collapsed:
 
 
 def can_collapse(module: nn.Module) -> bool:
-    """Whether a module is a row of layers that begins with a linear one."""
-    return isinstance(module, nn.Sequential) and len(module) > 1 and isinstance(module[0], nn.Linear)
+    """Whether a module is a row of layers that begins with a linear one, and nothing else."""
+    return (
+        isinstance(module, nn.Sequential)
+        and len(module) > 1
+        and is_plain(module, nn.Sequential)
+        and is_plain(module[0], nn.Linear)
+    )
+
+
+def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a module does what its kind does: a class of its own, a parametrisation or hook may do more."""
+    return (
+        type(module) is kind
+        and "forward" not in vars(module)
+        and not (module._forward_hooks or module._forward_pre_hooks)
+        and not (module._backward_hooks or module._backward_pre_hooks)
+    )
 
 
 def _without_batch_norms(layers: list[nn.Module]) -> list[nn.Module]:
@@ -92,8 +99,15 @@ def _without_batch_norms(layers: list[nn.Module]) -> list[nn.Module]:
     fused: list[nn.Module] = []
     for layer in layers:
         before = fused[-1] if fused else None
-        if isinstance(layer, nn.BatchNorm1d) and isinstance(before, nn.Linear) and _is_fixed(layer):
-            fused[-1] = fuse_linear_bn_eval(before.eval(), layer.eval())
+        if (
+            isinstance(layer, nn.BatchNorm1d)
+            and isinstance(before, nn.Linear)
+            and is_plain(layer, nn.BatchNorm1d)
+            and is_plain(before, nn.Linear)
+            and _is_fixed(layer)
+        ):
+            # in evaluation: whoever makes this sees to it
+            fused[-1] = fuse_linear_bn_eval(before, layer).requires_grad_(False)
         else:
             fused.append(layer)
     return fused

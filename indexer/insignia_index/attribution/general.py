@@ -15,7 +15,7 @@ class General:
     """A model on a device; its genes are what multipliers are asked for."""
 
     def __init__(self, model: AttributionModel, device: torch.device) -> None:
-        self._module = model.module.eval().requires_grad_(False).to(device)
+        self._module = model.module.to(device)
         self._target = model.target
         self._rows = model.rows_at_once
         self._nothing = torch.zeros(len(model.genes), device=device)
@@ -31,18 +31,6 @@ class General:
             values = found.float().cpu().numpy()[rows, part.indices] * part.data
             data[cells.indptr[first] : cells.indptr[first] + len(values)] = values
         return csr_matrix((data, cells.indices, cells.indptr), cells.shape)
-
-    def scores(self, cells: csr_matrix) -> tuple[Tensor, Tensor]:
-        """Target of cells, and of the zero baseline under each cell's own embedding, (n_cells,) each."""
-        with torch.no_grad():
-            found = [self._scores(cells[i : i + self._rows]) for i in range(0, cells.shape[0], self._rows)]
-            whole, nothing = zip(*found, strict=True)
-            return torch.cat(whole), torch.cat(nothing)
-
-    def _scores(self, cells: csr_matrix) -> tuple[Tensor, Tensor]:
-        own = self._module(self._dense(cells))
-        nothing = self._module(self._nothing.repeat(cells.shape[0], 1))
-        return self._target(own, own), self._target(nothing, own)
 
     def _dense(self, cells: csr_matrix) -> Tensor:
         return torch.from_numpy(cells.toarray().astype(np.float32, copy=False)).to(self.device)

@@ -67,6 +67,9 @@ class DeepLift:
         """See `Multipliers`."""
         import captum.attr
 
+        if len(x) > 1 and any(isinstance(layer, nn.Softmax) for layer in module.modules()):
+            # captum's rule for it takes a mean over all that it is given
+            return torch.cat([self(module, target, one, offset, n_rows) for one in x.split(1)])
         own = embedding(module, x + offset)
         with warnings.catch_warnings():
             # that hooks are set and taken away, and gradients asked for
@@ -104,7 +107,6 @@ def embedding(module: nn.Module, inputs: Tensor) -> Tensor:
 def gradient(module: nn.Module, target: Target, inputs: Tensor, own: Tensor) -> Tensor:
     """Gradient of the target by the inputs (n, n_inputs); ``own`` (n, n_dimensions) is held fixed."""
     inputs = inputs.detach().requires_grad_(True)
-    works_in_place = any(getattr(layer, "inplace", False) for layer in module.modules())
-    given = inputs.clone() if works_in_place else inputs
-    (found,) = torch.autograd.grad(target(module(given), own).sum(), inputs)
+    # a copy, which layers may change in place
+    (found,) = torch.autograd.grad(target(module(inputs.clone()), own).sum(), inputs)
     return found

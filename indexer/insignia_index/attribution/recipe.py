@@ -14,6 +14,7 @@ METHODS = ("ig", "deeplift", "input-x-gradient")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 #: Of what float32 holds with room to spare.
 _LEAST_SUM, _LARGEST_SUM = 1e-20, 1e30
+_MOST_STEPS = 2_000  # whose points take seconds to find, and memory as their square
 VALUES = ("auto", "counts", "normalised", "log-normalised")
 
 
@@ -53,6 +54,8 @@ class Recipe:
                 raise InvalidArgument(name, f"{getattr(self, name)!r} is not one of {', '.join(allowed)}")
         if not self.steps >= 1 or int(self.steps) != self.steps:
             raise InvalidArgument("steps", f"{self.steps} is no whole number of at least 1")
+        if self.steps > _MOST_STEPS:
+            raise InvalidArgument("steps", f"{self.steps:,} is more than {_MOST_STEPS:,}; 50 are usual")
         object.__setattr__(self, "steps", int(self.steps))
         if self.target_sum is not None:
             if not _LEAST_SUM <= self.target_sum <= _LARGEST_SUM:

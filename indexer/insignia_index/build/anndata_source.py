@@ -146,9 +146,21 @@ def _open_matrix(file: InputFile, group: Any, key: str) -> Any:
             raise unreadable
         if matrix.dtype.kind not in "biuf":
             raise UnsupportedMatrix(file.path, f"{matrix.dtype}, not numbers")
+        if encoding == "csr_matrix":
+            if matrix.dtype == np.float16 or not matrix.dtype.isnative:  # scipy knows neither
+                raise UnsupportedMatrix(file.path, f"CSR of {matrix.dtype.str}; write it as float32")
+            _check_chunks(file.path, element["data"])
     except (*_READ_ERRORS, AttributeError) as error:
         raise unreadable from error
     return matrix
+
+
+def _check_chunks(path: Any, data: Any) -> None:
+    """Raise `CorruptMatrix` if parts of the values are missing, which zarr would read as zeros."""
+    there, wanted = getattr(data, "nchunks_initialized", None), getattr(data, "nchunks", None)
+    if there is not None and there < wanted:
+        problem = f"{wanted - there:,} of the {wanted:,} chunks of its values are not there"
+        raise CorruptMatrix(path, f"{problem}; copy it again, or eliminate_zeros() if they were zeros")
 
 
 def _n_stored(matrix: Any) -> int:

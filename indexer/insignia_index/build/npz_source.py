@@ -59,6 +59,13 @@ def open_npz(file: InputFile) -> Iterator[NpzSource]:
     yield NpzSource(file)
 
 
+def _native(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Numbers of a kind that scipy knows, in the processor's order of bytes."""
+    kind = values.dtype.newbyteorder("=")
+    kind = np.dtype(np.float32) if kind == np.float16 else kind
+    return values.astype(kind, copy=False)
+
+
 def _read_csr(path: Path) -> csr_matrix:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -66,8 +73,9 @@ def _read_csr(path: Path) -> csr_matrix:
             kind = kind.decode() if isinstance(kind, bytes) else kind
             if kind != "csr":
                 raise UnsupportedMatrix(path, str(kind).upper())
-            shape = (int(arrays["shape"][0]), int(arrays["shape"][1]))
-            parts = (arrays["data"], arrays["indices"], arrays["indptr"])
+            n_rows, n_columns = map(int, arrays["shape"])
+            shape = (n_rows, n_columns)
+            parts = tuple(_native(arrays[name]) for name in ("data", "indices", "indptr"))
             if parts[0].dtype.kind not in "biuf":
                 raise UnsupportedMatrix(path, f"{parts[0].dtype}, not numbers")
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:

@@ -19,6 +19,7 @@ from insignia_index.build.errors import (
     ReservedField,
 )
 from insignia_index.build.inputs import InputFile
+from insignia_index.build.tables import TAKEN_FOR_MISSING
 from insignia_model.table import Column
 
 #: Column names of results; a field of such a name would hide them.
@@ -93,6 +94,10 @@ def oversights(file: InputFile, obs: pd.DataFrame) -> list[str]:
             f"{file.path.name} has no column 'sample': every study counts as one sample; "
             "--sample-field names another column"
         )
+    for field, counts in obs.attrs.get(TAKEN_FOR_MISSING, {}).items():
+        if field not in file.drop_fields:
+            written = ", ".join(f"{text!r} of {n:,} cells" for text, n in counts.items())
+            notes.append(f"column {field!r} of the metadata: {written} taken for a missing value")
     return notes
 
 
@@ -116,11 +121,15 @@ def _samples(file: InputFile, obs: pd.DataFrame, study: str, column: Column | No
 
 def field_column(path: Path, field: str, values: pd.Series[Any]) -> Column:
     """Column of the kind that the pandas dtype has; missing values stay missing."""
+    if _are_truth_values(
+        values
+    ):  # with missing values pandas reads objects, and AnnData may write categories
+        values = values.astype(object).astype("boolean")
     missing = np.asarray(values.isna(), np.bool_)
     mask = missing if missing.any() else None
     if isinstance(values.dtype, pd.CategoricalDtype):
         names = [str(c) for c in values.cat.categories]
-        codes = values.cat.codes.to_numpy(np.int32)
+        codes = np.array(values.cat.codes, np.int32)  # a copy: to be changed
     elif types.is_bool_dtype(values.dtype):
         return Column("bool", np.asarray(values.fillna(False), np.bool_), missing=mask)
     elif types.is_integer_dtype(values.dtype) and not (values > np.iinfo(np.int64).max).any():
@@ -142,6 +151,16 @@ def field_column(path: Path, field: str, values: pd.Series[Any]) -> Column:
     used, compact = np.unique(codes[codes >= 0], return_inverse=True)
     codes[codes >= 0] = compact
     return Column("category", codes, [names[code] for code in used.tolist()])
+
+
+def _are_truth_values(values: pd.Series[Any]) -> bool:
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        distinct: Collection[Any] = values.cat.categories
+    elif values.dtype == object:
+        distinct = values[values.notna()].to_numpy(object)
+    else:
+        return False
+    return len(distinct) > 0 and all(isinstance(value, bool | np.bool_) for value in distinct)
 
 
 def _text(path: Path, text: str, where: str) -> str:

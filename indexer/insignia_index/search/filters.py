@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from insignia_index.snapshot import Snapshot
-from insignia_model.condition import Condition, Value
+from insignia_model.condition import Condition, Value, number
 from insignia_model.errors import FieldNotComparable, InvalidArgument, UnknownField
 from insignia_model.table import Column
 
@@ -78,7 +78,7 @@ def _missing(column: Column) -> Mask:
 
 def _is_in(column: Column, condition: Condition) -> Mask:
     if column.kind == "category":
-        wanted = {_text(value) for value in condition.values}
+        wanted = {text for value in condition.values for text in _texts(value)}
         codes = [code for code, name in enumerate(column.dictionary) if name in wanted]
         if len(codes) == 1:
             return np.asarray(column.values == codes[0])
@@ -105,8 +105,9 @@ def _in_precision(column: Column, value: Any) -> Any:
     return np.float32(value) if single else np.float64(value)
 
 
-def _text(value: Value) -> str:
-    return str(value) if not isinstance(value, bool) else str(value).lower()
+def _texts(value: Value) -> set[str]:
+    """How a value may be written; truth values in either way."""
+    return {str(value), str(value).lower()} if isinstance(value, bool) else {str(value)}
 
 
 def _bool(field: str, value: Value) -> bool:
@@ -117,13 +118,6 @@ def _bool(field: str, value: Value) -> bool:
 
 def _number(field: str, value: Value) -> int | float:
     try:
-        return value if isinstance(value, int) else _parsed(value)
+        return number(value) if isinstance(value, str) else value
     except ValueError as error:
         raise InvalidArgument(f"where {field!r}", f"the field is a number, not {value!r}") from error
-
-
-def _parsed(value: str | float) -> int | float:
-    try:
-        return int(value) if isinstance(value, str) else value  # exact beyond 2**53
-    except ValueError:
-        return float(value)

@@ -11,7 +11,7 @@ from typing import IO, TypeAlias
 
 from insignia_model.errors import InvalidSignature
 
-SignatureFile: TypeAlias = "str | Path | IO[str] | IO[bytes]"
+SignatureFile: TypeAlias = str | Path | IO[str] | IO[bytes]
 
 STDIN = "-"
 _GZIP = b"\x1f\x8b"
