@@ -18,7 +18,7 @@ from .conftest import MakeDevice
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
-@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_90", "sm_120"])
 def test_the_kernels_compile_for_a_device_without_warnings(tmp_path: Path, architecture: str) -> None:
     source = tmp_path / "kernels.cu"
     source.write_text(kernel_source())

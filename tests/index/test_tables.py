@@ -29,7 +29,7 @@ def test_a_column_is_what_all_of_its_values_are(tmp_path: Path) -> None:
         "text": "object", "none": "float64",
     }  # fmt: skip
     assert found["whole"].tolist() == [1, 2, -3]
-    assert found["gap"][0] == 9007199254740993  # no float64
+    assert found["gap"].iloc[0] == 9007199254740993  # no float64
     assert found["some"].tolist() == [True, pd.NA, False]
     assert found["text"].tolist() == ["x y", "007", "0x1F"]
     assert found["none"].isna().all()

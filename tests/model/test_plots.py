@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -131,6 +132,33 @@ def test_a_cell_of_the_heat_map_is_the_figure_of_its_row_and_column() -> None:
     image = ax.images[0].get_array()
     for row, name in enumerate(labels(ax.yaxis)):
         assert image[row].tolist() == [100 * int(name[1:]) / 4] * 3
+
+
+def test_the_means_of_one_group_are_drawn_as_they_are() -> None:
+    figure = screen_heatmap(screen_table(4, 1), "mean")
+    ax, bar = figure.axes
+    assert "mean score" in (bar.get_xlabel(), bar.get_ylabel())
+    drawn = dict(zip(labels(ax.yaxis), ax.images[0].get_array()[:, 0].tolist(), strict=True))
+    assert drawn == {f"S{s}": 0.0 for s in (0, 2, 3)}  # S1 has no score
+    with_na = screen_table(4, 3).to_frame().convert_dtypes()
+    assert with_na["mean"].isna().any()
+    assert screen_heatmap(with_na, "null_z").axes[0].images[0].get_array().shape == (4, 3)
+
+
+def test_rows_of_many_zeros_show_the_rest(tmp_path: Path) -> None:
+    values = np.concatenate([np.zeros(10_000), np.linspace(0.1, 1, 200)]).astype(np.float32)
+    scores = Scores((ScoreChunk("a", np.arange(len(values)), values),))
+    labelled = [None if i % 2 else pd.NA for i in range(len(values))]
+    for by in ("study", labelled):
+        ax = scores.plot(cutoff=np.float32(0.5), by=by, path=tmp_path / "x.png").axes[0]
+        heights = np.concatenate([patch.get_data().values for patch in ax.patches])
+        assert np.unique(np.round(heights.astype(float), 3)).size > 2
+        tops = sorted({round(float(v), 4) for v in ax.patches[0].get_data().values if v < 0})
+        assert tops[0] == pytest.approx(-0.85)
+        assert tops[1] < -0.3  # not a hair over the line
+        assert "bars of many cells of one score are cut" in ax.get_xlabel()
+    assert labels(ax.yaxis) == ["missing  (n = 10,200)"]
+    assert "(0.5)" not in ax.texts[0].get_text()
 
 
 def test_a_screen_that_cannot_be_drawn_is_refused() -> None:

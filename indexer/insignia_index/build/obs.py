@@ -128,7 +128,7 @@ def field_column(path: Path, field: str, values: pd.Series[Any]) -> Column:
     missing = np.asarray(values.isna(), np.bool_)
     mask = missing if missing.any() else None
     if isinstance(values.dtype, pd.CategoricalDtype):
-        names = [str(c) for c in values.cat.categories]
+        names = values.cat.categories
         codes = np.array(values.cat.codes, np.int32)  # a copy: to be changed
     elif types.is_bool_dtype(values.dtype):
         return Column("bool", np.asarray(values.fillna(False), np.bool_), missing=mask)
@@ -145,12 +145,13 @@ def field_column(path: Path, field: str, values: pd.Series[Any]) -> Column:
         codes = np.full(len(values), -1, np.int32)
         found, distinct = pd.factorize(np.array([str(v) for v in present], object))
         codes[~missing] = found
-        names = [str(name) for name in distinct]
-    if any("\0" in name for name in names):
-        raise InvalidText(path, f"a value of column {field!r}")
+        names = pd.Index(distinct, dtype=object)
     used, compact = np.unique(codes[codes >= 0], return_inverse=True)
     codes[codes >= 0] = compact
-    return Column("category", codes, [names[code] for code in used.tolist()])
+    texts = [str(name) for name in names[used]]  # of a study: a file's others are many
+    if any("\0" in text for text in texts):
+        raise InvalidText(path, f"a value of column {field!r}")
+    return Column("category", codes, texts)
 
 
 def _are_truth_values(values: pd.Series[Any]) -> bool:

@@ -90,7 +90,8 @@ def _inputs(command: C) -> C:
             "--metadata",
             type=_PATH,
             metavar="FILE",
-            help="For .npz: CSV, TSV or Parquet, one row a cell, first column the cell ids.",
+            help="For .npz: CSV, TSV or Parquet, one row a cell, first column the cell ids. In CSV and TSV "
+            "nothing, NA, NaN and null are missing values, and None is a text.",
         ),
         click.option(
             "--gene-field", metavar="NAME", help="Column of var with the gene symbols (else its index)."

@@ -37,7 +37,8 @@ def score_distribution(
 
     ``cutoff``: a score, or a hit rule such as ``percentile:95``, applied to these scores. ``by``: "study",
     or one value per cell (n_cells,): a row per group, highest share of hits (without a cut-off: highest
-    median) on top, each scaled to its own peak; only ``max_groups`` are drawn.
+    median) on top, each scaled to its own peak, which is cut if it is four times the next; only
+    ``max_groups`` are drawn.
     """
     if max_groups < 1:
         raise InvalidArgument("max_groups", f"{max_groups} is below 1")
@@ -54,7 +55,7 @@ def score_distribution(
     else:
         note = _draw_rows(ax, values, is_hit, labels, edges, max_groups, limit is not None)
     _label(ax, values, is_hit, limit, cutoff, note)
-    set_title(ax, title or "Scores of all cells", pad=20 if limit is not None else 8)
+    set_title(ax, title or "Scores of cells", pad=20 if limit is not None else 8)
     return finished(figure, path)
 
 
@@ -121,8 +122,10 @@ def _draw_rows(
     medians = [float(np.median(values[part])) for part in parts]
     order = sorted(range(len(names)), key=lambda i: (-shares[i] if by_hits else 0, -medians[i], names[i]))
     shown = order[:max_groups]
-    for place, group in enumerate(shown):
+    are_cut = [
         _draw_row(ax, place, values[parts[group]], is_hit[parts[group]], edges)
+        for place, group in enumerate(shown)
+    ]
     texts = [f"{names[g]}  (n = {len(parts[g]):,})" for g in shown]
     ax.set_yticks(range(len(shown)), texts, parse_math=False)
     ax.set_ylim(len(shown) - 0.7, -1.0)
@@ -133,16 +136,23 @@ def _draw_rows(
         right.spines["right"].set_visible(False)
     lighten(ax)
     more = len(order) - len(shown)
-    return f"not shown: {counted(more, 'group')}" if more else ""
+    notes = ["bars of many cells of one score are cut"] if any(are_cut) else []
+    return "; ".join([*notes, *([f"not shown: {counted(more, 'group')}"] if more else [])])
 
 
-def _draw_row(ax: Axes, place: int, values: Floats, is_hit: npt.NDArray[np.bool_], edges: Floats) -> None:
+def _draw_row(ax: Axes, place: int, values: Floats, is_hit: npt.NDArray[np.bool_], edges: Floats) -> bool:
+    """Draw a group's histogram; returns whether its tallest bar is cut."""
     counts, hits = np.histogram(values, edges)[0], np.histogram(values[is_hit], edges)[0]
-    scale = 0.85 / max(1, counts.max())
+    # as in one histogram of all: the many cells of score 0 would leave the others no height
+    below, tallest = max(1, np.sort(counts)[-2]), counts.max()
+    height = 1.25 * below if tallest > 4 * below else tallest
+    counts, hits = np.minimum(counts, height), np.minimum(hits, height)
+    scale = 0.85 / max(1, height)
     ax.stairs(place - scale * counts, edges, baseline=place, fill=True, color=BOX, zorder=2)
     ax.stairs(place - scale * hits, edges, baseline=place, fill=True, color=REFERENCE, zorder=3)
     ax.stairs(place - scale * counts, edges, baseline=place, color=INK, linewidth=0.5, zorder=4)
     ax.plot([np.median(values)], [place - 0.06], marker="|", color=INK, markersize=6, zorder=5)
+    return bool(tallest > height)
 
 
 def _label(
@@ -157,7 +167,7 @@ def _label(
     if limit is None:
         return
     ax.axvline(limit, color=REFERENCE, linewidth=0.9, linestyle="--", zorder=6)
-    rule = "" if isinstance(cutoff, float | int) else f" ({cutoff})"
+    rule = f" ({cutoff})" if isinstance(cutoff, str | HitRule) else ""
     n_hits = int(is_hit.sum())
     share = 100 * n_hits / len(values)
     left, right = ax.get_xlim()

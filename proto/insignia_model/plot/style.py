@@ -62,7 +62,12 @@ def check_path(path: str | Path, name: str = "path") -> None:
 
 def group_name(values: Sequence[Any]) -> str:
     """A group's values as one label."""
-    return short(" · ".join("missing" if v is None or v != v else str(v) for v in values) or "all cells")
+    return short(" · ".join("missing" if is_missing(v) else str(v) for v in values) or "all cells")
+
+
+def is_missing(value: object) -> bool:
+    """None, a NaN, or pandas's NA, of which even the comparison is missing."""
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or bool(value != value)
 
 
 def short(text: str, longest: int = LONGEST_NAME) -> str:

@@ -124,7 +124,7 @@ __device__ inline const typename V::Stored* bitmap_values(const Found<V>& found,
 }
 
 // Those of the query's bitmaps from number `chunk` on; zeros behind the last of them and behind the block's end.
-// The values are on their way when all threads have passed the barrier that follows.
+// The first values of every group are on their way when all threads have passed the barrier that follows.
 template <class V>
 __device__ inline void stage_masks(
     const Found<V>& found, const Block& block, int chunk, int first, int n_cells, StagedMasks<V>& staged
@@ -154,7 +154,7 @@ __device__ void add_bitmaps(
     Pair<typename V::Score>* scores
 ) {
     typedef typename V::Stored Stored;
-    // the same in every step: blockDim.x is a multiple of CHAINS
+    // the same in every step: blockDim.x is a multiple of 16, which are the pairs of a word
     const u32 even_bit = 1u << (2 * threadIdx.x & 31), odd_bit = 2 * even_bit, below = even_bit - 1;
     for (int chunk = 0; chunk < found.n[BITMAP]; chunk += STAGED_GENES) {
         stage_masks<V>(found, block, chunk, first, n_cells, staged);

@@ -151,7 +151,7 @@ __device__ inline float load(const float* value) {
     return *value;
 #endif
 }
-// On the way to the second-level cache; an address that is not there is no error.
+// On the way to the second-level cache.
 __device__ inline void prefetch(const void* place) {
 #ifdef __CUDA_ARCH__
     asm volatile("prefetch.global.L2 [%0];" ::"l"(place));
