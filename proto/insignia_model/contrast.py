@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+
 from insignia_model.errors import InvalidArgument
 
 
@@ -14,7 +16,8 @@ from insignia_model.errors import InvalidArgument
 class Contrast:
     """Samples with ``field`` = ``value`` against those with ``field`` = ``reference``.
 
-    Values are texts; those of numbers and truth values are understood as in a condition.
+    Values are texts; those of numbers and truth values, which may be given as such, are understood as in a
+    condition.
     """
 
     field: str
@@ -22,7 +25,13 @@ class Contrast:
     reference: str
 
     def __post_init__(self) -> None:
+        for name in ("value", "reference"):
+            value = getattr(self, name)
+            if isinstance(value, bool | int | float | np.generic) and value == value:
+                object.__setattr__(self, name, str(value))
         for name, text in (("field", self.field), ("value", self.value), ("reference", self.reference)):
+            if not isinstance(text, str):
+                raise InvalidArgument("contrast", f"the {name} is {text!r}, which is no text and no number")
             if not text:
                 raise InvalidArgument("contrast", f"the {name} of {str(self)!r} is empty")
         if self.value == self.reference:
@@ -51,6 +60,9 @@ ContrastsLike: TypeAlias = Contrast | str | Iterable[Contrast | str]
 def contrasts(value: ContrastsLike) -> tuple[Contrast, ...]:
     """Contrasts from one or several, or from their texts."""
     several = (value,) if isinstance(value, Contrast | str) else tuple(value)
+    for each in several:
+        if not isinstance(each, Contrast | str):
+            raise InvalidArgument("contrasts", f"{each!r} is neither a Contrast nor FIELD=VALUE:REFERENCE")
     return tuple(c if isinstance(c, Contrast) else Contrast.parse(c) for c in several)
 
 

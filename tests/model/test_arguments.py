@@ -9,7 +9,7 @@ import pytest
 
 import insignia_client
 import insignia_index
-from insignia_client import AsyncClient, Client, SearchRequest, Signature, gt, not_in
+from insignia_client import AsyncClient, Client, Contrast, SearchRequest, Signature, gt, not_in
 from insignia_index import Atlas
 from insignia_model.condition import Condition, conditions, parse_condition
 from insignia_model.errors import InvalidArgument, InvalidSignature
@@ -89,6 +89,16 @@ def test_counts_are_whole_numbers(kind: Any, query: str) -> None:
             kind.of(**asked, k=wrong)
     with pytest.raises(InvalidArgument, match="min_cells"):
         kind.of(**asked, min_cells=5.5)
+
+
+def test_contrasts_of_numbers_and_truth_values() -> None:
+    assert Contrast("sick", True, False) == Contrast("sick", "True", "False")  # type: ignore[arg-type]
+    assert Contrast("n", np.int64(1), 2) == Contrast("n", "1", "2")  # type: ignore[arg-type]
+    for wrong in (None, np.nan, pd.NA):
+        with pytest.raises(InvalidArgument, match="which is no text and no number"):
+            Contrast("n", wrong, "2")  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="neither a Contrast nor"):
+        SearchRequest.of(["A"], contrasts=[("n", "1", "2")])  # type: ignore[list-item]
 
 
 def test_no_field_is_told_how_to_be_written() -> None:
