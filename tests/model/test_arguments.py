@@ -9,8 +9,9 @@ import pytest
 
 import insignia_client
 import insignia_index
-from insignia_client import AsyncClient, Client, Contrast, SearchRequest, Signature, gt, not_in
+from insignia_client import AsyncClient, Client, SearchRequest, Signature, gt, not_in
 from insignia_index import Atlas
+from insignia_model import Contrast
 from insignia_model.condition import Condition, conditions, parse_condition
 from insignia_model.errors import InvalidArgument, InvalidSignature
 from insignia_model.screen import signatures_of
