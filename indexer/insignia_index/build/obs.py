@@ -121,9 +121,7 @@ def _samples(file: InputFile, obs: pd.DataFrame, study: str, column: Column | No
 
 def field_column(path: Path, field: str, values: pd.Series[Any]) -> Column:
     """Column of the kind that the pandas dtype has; missing values stay missing."""
-    if _are_truth_values(
-        values
-    ):  # with missing values pandas reads objects, and AnnData may write categories
+    if _are_truth_values(values):
         values = values.astype(object).astype("boolean")
     missing = np.asarray(values.isna(), np.bool_)
     mask = missing if missing.any() else None
@@ -155,6 +153,7 @@ def field_column(path: Path, field: str, values: pd.Series[Any]) -> Column:
 
 
 def _are_truth_values(values: pd.Series[Any]) -> bool:
+    """Whether objects (which pandas makes of those with gaps) or categories are True and False."""
     if isinstance(values.dtype, pd.CategoricalDtype):
         distinct: Collection[Any] = values.cat.categories
     elif values.dtype == object:

@@ -15,7 +15,6 @@ from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from insignia_index.build.errors import UnreadableInput
@@ -100,6 +99,7 @@ def _read_csv(path: Path, text: Collection[str]) -> pd.DataFrame:
 def _read_texts(path: Path, separator: str) -> pa.Table:
     """All values as they are written: 007 is not 7, and NA may be an id. Every row has all columns."""
     import pyarrow as pa
+    from pyarrow import compute
     from pyarrow import csv as arrow
 
     with TextIOWrapper(_opened(path), "utf-8-sig", newline="") as lines:
@@ -123,9 +123,9 @@ def _read_texts(path: Path, separator: str) -> pa.Table:
             raise ValueError(problem) from error
         raise
     for number, (name, column) in enumerate(zip(names, table.columns, strict=True)):
-        if "\0" in "".join(column.unique().to_pylist()):
+        if compute.any(compute.match_substring(column, "\0")).as_py():
             raise ValueError(f"column {name!r} holds a NUL character")
-        if not name and number and column.unique().to_pylist() != [""]:
+        if not name and number and compute.any(compute.not_equal(column, "")).as_py():
             raise ValueError(f"a column has no name: its first value is {column[0].as_py()!r}")
     return table.rename_columns(names)
 
@@ -162,29 +162,36 @@ def _values(column: pa.ChunkedArray, is_text: bool) -> tuple[Any, dict[str, int]
     import pyarrow as pa
     from pyarrow import compute
 
-    distinct = column.unique()
-    if not is_text:
-        written = {value.strip() for value in distinct.to_pylist()} - {*_MISSING_NUMBER}
-        if written and written <= _TRUTH.keys():
-            values = [_TRUTH.get(value.strip()) for value in column.to_pylist()]
-            return pd.array(values, "boolean") if None in values else np.array(values, bool), {}
-        numbers = compute.utf8_trim_whitespace(column)
-        absent = compute.is_in(numbers, pa.array(_MISSING_NUMBER))
-        known = compute.is_in(column, pa.array(_MISSING))
-        numbers = compute.if_else(absent, None, numbers)
-        kinds = [(pa.int64(), "Int64"), (pa.uint64(), "UInt64"), (pa.float64(), "float64")]
-        if not written:
-            kinds = kinds[2:]
-        # pyarrow would read 0x1F; and a column of None alone is one of text
-        if any("x" in value.lower() for value in written) or not (written or compute.all(known).as_py()):
-            kinds = []
-        for kind, nullable in kinds:
-            with suppress(pa.ArrowInvalid):
-                cast = numbers.cast(kind)
-                if cast.null_count and kind != pa.float64():
-                    return pd.array(cast.to_pylist(), nullable), {}
-                return cast.to_numpy(), {}
     absent = compute.is_in(column, pa.array(_MISSING))
-    values = compute.if_else(absent, None, column).to_numpy()
+    if not is_text:
+        written = compute.utf8_trim_whitespace(column)
+        no_number = compute.is_in(written, pa.array(_MISSING_NUMBER))
+        values = _no_texts(written, no_number)
+        # a column of None alone is one of text
+        if values is not None and (not compute.all(no_number).as_py() or compute.all(absent).as_py()):
+            return values, {}
+    texts = compute.if_else(absent, None, column).to_numpy()
     counts = compute.value_counts(column.filter(absent)).to_pylist()
-    return values, {count["values"]: count["counts"] for count in counts if count["values"]}
+    return texts, {count["values"]: count["counts"] for count in counts if count["values"]}
+
+
+def _no_texts(written: pa.ChunkedArray, absent: pa.ChunkedArray) -> Any:
+    """Truth values, whole numbers or numbers, but for those that are absent; None if there are others."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    missing = absent.to_numpy()
+    distinct = written.filter(compute.invert(absent)).unique()
+    if 0 < len(distinct) <= len(_TRUTH) and {*distinct.to_pylist()} <= _TRUTH.keys():
+        truths = compute.is_in(written, pa.array([text for text in _TRUTH if _TRUTH[text]])).to_numpy()
+        return pd.arrays.BooleanArray(truths.copy(), missing.copy()) if missing.any() else truths
+    if compute.any(compute.match_substring(distinct, "x", ignore_case=True)).as_py():
+        return None  # pyarrow would read 0x1F
+    numbers = compute.if_else(absent, None, written)
+    for kind in (pa.int64(), pa.uint64()) if len(distinct) else ():
+        with suppress(pa.ArrowInvalid):
+            whole = numbers.cast(kind).fill_null(0).to_numpy()
+            return pd.arrays.IntegerArray(whole.copy(), missing.copy()) if missing.any() else whole
+    with suppress(pa.ArrowInvalid):
+        return numbers.cast(pa.float64()).to_numpy()
+    return None
