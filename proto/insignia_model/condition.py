@@ -132,7 +132,7 @@ def parse_condition(text: str) -> Condition:
 def _bound(field: str, value: Value | Comparison | Iterable[Value]) -> Condition:
     if isinstance(value, Comparison):
         return Condition(field, value.op, value.values)
-    return Condition(field, "in", (value,))  # type: ignore[arg-type]  # a list is made flat there
+    return Condition(field, "in", tuple(_flat(field, (value,))))
 
 
 def number(text: str) -> int | float:

@@ -60,10 +60,15 @@ ContrastsLike: TypeAlias = Contrast | str | Iterable[Contrast | str]
 def contrasts(value: ContrastsLike) -> tuple[Contrast, ...]:
     """Contrasts from one or several, or from their texts."""
     several = (value,) if isinstance(value, Contrast | str) else tuple(value)
-    for each in several:
-        if not isinstance(each, Contrast | str):
-            raise InvalidArgument("contrasts", f"{each!r} is neither a Contrast nor FIELD=VALUE:REFERENCE")
-    return tuple(c if isinstance(c, Contrast) else Contrast.parse(c) for c in several)
+    return tuple(map(_contrast, several))
+
+
+def _contrast(value: object) -> Contrast:
+    if isinstance(value, Contrast):
+        return value
+    if isinstance(value, str):
+        return Contrast.parse(value)
+    raise InvalidArgument("contrasts", f"{value!r} is neither a Contrast nor FIELD=VALUE:REFERENCE")
 
 
 def _written(value: str) -> str:

@@ -6,7 +6,7 @@ import math
 import numbers
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from insignia_model.errors import InvalidSignature
 
@@ -47,8 +47,8 @@ class Signature:
             raise InvalidSignature(value, "a string is not a gene list; pass a list such as ['CD14', 'LYZ']")
         if hasattr(value, "columns"):
             raise InvalidSignature(name, "a table is no list of genes; pass one of its columns")
-        if isinstance(value, Mapping) or _is_series_of_numbers(value):
-            pairs = ((_clean(gene, name), _weight(gene, w, name)) for gene, w in value.items())  # type: ignore[attr-defined]
+        if _has_weights(value):
+            pairs = ((_clean(gene, name), _weight(gene, w, name)) for gene, w in value.items())
             return cls(_joined(pairs, name), name)
         if not isinstance(value, Iterable):
             raise InvalidSignature(name, f"{value!r} is no list of genes")
@@ -111,8 +111,10 @@ def repeated(genes: Iterable[str]) -> list[str]:
 SignatureLike: TypeAlias = Signature | Mapping[str, float] | Iterable[str]
 
 
-def _is_series_of_numbers(value: object) -> bool:
-    return hasattr(value, "items") and getattr(getattr(value, "dtype", None), "kind", "") in ("i", "u", "f")
+def _has_weights(value: object) -> TypeGuard[Mapping[str, float]]:
+    """Whether it is a mapping, or a Series of numbers, which has the same `items`."""
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    return isinstance(value, Mapping) or (hasattr(value, "items") and kind in ("i", "u", "f"))
 
 
 def _weight(gene: object, weight: Any, name: str) -> float:

@@ -35,6 +35,7 @@ static inline double __ddiv_rn(double a, double b) { return a / b; }
 static inline double __fma_rn(double a, double b, double c) { return std::fma(a, b, c); }
 static inline int __popc(unsigned word) { return __builtin_popcount(word); }
 static inline int __popcll(unsigned long long word) { return __builtin_popcountll(word); }
+template <class T> static inline T __ldg(const T* place) { return *place; }
 template <class T> static inline T atomicAdd(T* place, T amount) { T was = *place; *place = was + amount; return was; }
 
 namespace host {

@@ -76,7 +76,9 @@ class Attributor:
         """
         n_genes = len(self.model.genes)
         if prepared.shape[1] != n_genes:
-            raise InvalidArgument("cells", f"they have {prepared.shape[1]:,} genes, the model {n_genes:,}")
+            raise InvalidArgument(
+                "cells", f"they have {prepared.shape[1]:,} genes, the model {n_genes:,}: take its"
+            )
         cells = csr_matrix(prepared, dtype=np.float32, copy=True)  # its indices become those of the result
         cells.sum_duplicates()
         # gradients, also for a caller that has turned them off
@@ -120,10 +122,10 @@ class Attributor:
         device = next((p.device for p in module.parameters()), self.device)
         found = []
         with torch.no_grad():
+            baseline = module(torch.zeros(1, cells.shape[1], device=device))
             for i in range(0, cells.shape[0], rows):
-                x = torch.from_numpy(cells[i : i + rows].toarray()).to(device)
-                own = module(x)
-                found.append((target(own, own), target(module(torch.zeros_like(x)), own)))
+                own = module(torch.from_numpy(cells[i : i + rows].toarray()).to(device))
+                found.append((target(own, own), target(baseline.expand_as(own), own)))
         whole, nothing = zip(*found, strict=True)
         return torch.cat(whole), torch.cat(nothing)
 

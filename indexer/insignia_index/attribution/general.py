@@ -33,4 +33,4 @@ class General:
         return csr_matrix((data, cells.indices, cells.indptr), cells.shape)
 
     def _dense(self, cells: csr_matrix) -> Tensor:
-        return torch.from_numpy(cells.toarray().astype(np.float32, copy=False)).to(self.device)
+        return torch.from_numpy(cells.toarray()).to(self.device)

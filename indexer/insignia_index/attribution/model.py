@@ -31,8 +31,8 @@ class AttributionModel(Protocol):
     log-normalised matrix is as good as counts. ``gradient_vanishes``: the target has its maximum at the cell
     itself, so that the gradient there is zero. ``rows_at_once``: rows whose gradients fit into about a
     gigabyte. ``module``: in evaluation mode, (n_cells, n_genes) float32 →
-    embedding (n_cells, n_dimensions). An `nn.Sequential` that begins with an `nn.Linear` has its attributions
-    made in one pass over the genes.
+    embedding (n_cells, n_dimensions). A plain `nn.Sequential` that begins with a plain `nn.Linear` (no
+    subclasses, hooks, parametrisations) has its attributions made in one pass over the genes.
     """
 
     kind: str

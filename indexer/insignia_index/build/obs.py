@@ -126,7 +126,7 @@ def field_column(path: Path, field: str, values: pd.Series[Any]) -> Column:
     missing = np.asarray(values.isna(), np.bool_)
     mask = missing if missing.any() else None
     if isinstance(values.dtype, pd.CategoricalDtype):
-        names = values.cat.categories
+        names: Any = values.cat.categories
         codes = np.array(values.cat.codes, np.int32)  # a copy: to be changed
     elif types.is_bool_dtype(values.dtype):
         return Column("bool", np.asarray(values.fillna(False), np.bool_), missing=mask)
@@ -143,7 +143,7 @@ def field_column(path: Path, field: str, values: pd.Series[Any]) -> Column:
         codes = np.full(len(values), -1, np.int32)
         found, distinct = pd.factorize(np.array([str(v) for v in present], object))
         codes[~missing] = found
-        names = pd.Index(distinct, dtype=object)
+        names = distinct
     used, compact = np.unique(codes[codes >= 0], return_inverse=True)
     codes[codes >= 0] = compact
     texts = [str(name) for name in names[used]]  # of a study: a file's others are many

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import bz2
 import csv
-import gzip
 import lzma
 import zipfile
 import zlib
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
 
 #: What reading a file that is cut off or damaged raises, whatever it is compressed with.
 DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+_NO_UTF8 = "the metadata table is no UTF-8 text: save it as UTF-8"
 _ADVICE = {"\t": "let its name end in .tsv", ";": "write it with commas"}
 #: What stands for no value, as R, pandas and databases write it. Among texts "None" is one: no treatment.
 _MISSING = ("", "NA", "N/A", "n/a", "<NA>", "#N/A", "NaN", "nan", "-NaN", "-nan", "NULL", "null")
@@ -62,7 +61,7 @@ def read_table(path: Path, text: Collection[str] = ()) -> pd.DataFrame:
         if table.index.hasnans:
             raise ValueError(f"cell {int(table.index.isna().argmax()) + 1:,} has no id")
     except UnicodeDecodeError as error:
-        raise UnreadableInput(path, "the metadata table is no UTF-8 text: save it as UTF-8") from error
+        raise UnreadableInput(path, _NO_UTF8) from error
     except (*DAMAGED, ValueError, IndexError, ImportError, csv.Error, pa.ArrowException) as error:
         raise UnreadableInput(path, f"the metadata table cannot be read ({error})") from error
     table.index = table.index.astype(str)
@@ -117,33 +116,32 @@ def _read_texts(path: Path, separator: str) -> pa.Table:
             table = arrow.read_csv(pa.PythonFile(file, "r"), **options)
     except pa.ArrowInvalid as error:
         if "UTF8" in str(error):
-            raise UnicodeDecodeError("utf-8", b"", 0, 1, str(error)) from error
+            raise UnreadableInput(path, _NO_UTF8) from error
         if f"Expected {len(names)} columns, got {len(names) + 1}:" in str(error):
             problem = "its rows have more values than its header has names: name the cell ids' column too"
             raise ValueError(problem) from error
         raise
     for number, (name, column) in enumerate(zip(names, table.columns, strict=True)):
         if compute.any(compute.match_substring(column, "\0")).as_py():
-            raise ValueError(f"column {name!r} holds a NUL character")
+            raise ValueError(f"column {name!r} holds a NUL character; write the table without")
         if not name and number and compute.any(compute.not_equal(column, "")).as_py():
-            raise ValueError(f"a column has no name: its first value is {column[0].as_py()!r}")
+            raise ValueError(f"a column has no name: its first value is {column[0].as_py()!r}; name it")
     return table.rename_columns(names)
 
 
 def _opened(path: Path) -> IO[bytes]:
     """The file as bytes, whatever the end of its name says that it is compressed with."""
+    if path.suffix == ".xz":
+        return lzma.open(path)
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             inside = archive.namelist()
             if len(inside) != 1:
-                raise ValueError(f"it holds {len(inside)} files, not one")
+                raise ValueError(f"it holds {len(inside)} files, not the table alone")
             return BytesIO(archive.read(inside[0]))
-    if path.suffix == ".zst":
-        import pyarrow as pa
+    import pyarrow as pa
 
-        return BytesIO(pa.input_stream(str(path), compression="zstd").read())
-    openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-    opened: IO[bytes] = openers.get(path.suffix, open)(path, "rb")
+    opened: IO[bytes] = pa.input_stream(str(path))
     return opened
 
 
@@ -154,7 +152,7 @@ def _check_header(names: list[str], separator: str) -> None:
         raise ValueError(f"its columns are not separated by {separator!r} but by {other!r}: {_ADVICE[other]}")
     repeated = [name for name, n in Counter(filter(None, names)).items() if n > 1]
     if repeated:
-        raise ValueError(f"column {repeated[0]!r} stands more than once in its header")
+        raise ValueError(f"column {repeated[0]!r} stands more than once in its header; rename one")
 
 
 def _values(column: pa.ChunkedArray, is_text: bool) -> tuple[Any, dict[str, int]]:

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 import numba
-from numba.core import event
+from numba.core.event import Event, Listener, register
 
 log = logging.getLogger(__name__)
 
@@ -30,15 +30,15 @@ def find_place() -> None:
 
 def tell_of_compiling() -> None:
     """Say once, if somebody looks at a terminal, what the first search after an installation waits for."""
-    event.register("numba:compile", _Telling())
+    register("numba:compile", _Telling())
 
 
-class _Telling(event.Listener):  # type: ignore[misc]  # numba is not typed
+class _Telling(Listener):  # type: ignore[misc]  # numba is not typed
     """Hears of what is compiled, not of what was kept."""
 
     is_told = False
 
-    def on_start(self, event: event.Event) -> None:
+    def on_start(self, event: Event) -> None:
         if self.is_told or not event.data["dispatcher"].py_func.__module__.startswith("insignia_index."):
             return
         self.is_told = True
@@ -46,7 +46,7 @@ class _Telling(event.Listener):  # type: ignore[misc]  # numba is not typed
         if sys.stderr is not None and sys.stderr.isatty():
             sys.stderr.write("compiling for this processor, once: half a minute or so\n")
 
-    def on_end(self, event: event.Event) -> None:
+    def on_end(self, event: Event) -> None:
         pass
 
 

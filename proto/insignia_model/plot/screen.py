@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from insignia_model.errors import InvalidArgument
 from insignia_model.plot.order import alike_together
-from insignia_model.plot.style import axes, counted, finished, group_name, is_missing, short, titled
+from insignia_model.plot.style import axes, counted, finished, group_name, lacks_value, short, titled
 from insignia_model.table import Table
 
 if TYPE_CHECKING:
@@ -54,10 +54,11 @@ def screen_heatmap(
     signatures, groups, matrix = _matrix(columns, _fields(columns, group_by), value)
     n_signatures, n_groups = matrix.shape
     rows = _strongest(matrix, value, max_signatures)
-    # of one group there is nothing to compare with: the means themselves
-    drawn, what = matrix[rows], value
-    if value == "mean":
-        drawn, what = (_standardised(drawn), value) if n_groups > 1 else (drawn, "mean score")
+    drawn, shown = matrix[rows], value
+    if value == "mean" and n_groups > 1:
+        drawn = _standardised(drawn)
+    elif value == "mean":  # one group, which has none to be compared with: the means themselves
+        shown = "mean score"
     kept = np.sort(np.argsort(-_largest(drawn, 0), kind="stable")[:max_groups])
     drawn = drawn[:, kept]
     if value == "hit_fraction":
@@ -67,7 +68,7 @@ def screen_heatmap(
     row_names = [signatures[rows[i]] for i in down]
     column_names = [groups[kept[i]] for i in across]
     figure, ax = axes(ax, *_size(row_names, column_names))
-    _draw(ax, drawn, what)
+    _draw(ax, drawn, shown)
     _label(ax, row_names, column_names)
     notes = [(n_signatures - len(rows), "signature"), (n_groups - len(kept), "group")]
     left_out = ", ".join(f"{counted(n, f'weaker {what}')}" for n, what in notes if n)
@@ -112,7 +113,7 @@ def _matrix(
     keys = zip(*(columns[field] for field in fields), strict=True) if fields else None
     for name, number in zip(columns["signature"], columns[value], strict=True):
         key = next(keys) if keys is not None else ()
-        if is_missing(number) or not np.isfinite(float(number)):
+        if lacks_value(number) or not np.isfinite(float(number)):
             continue  # no such cells, or a signature that could not be scored
         group = groups.setdefault(key, len(groups))
         cells.append((signatures.setdefault(name, len(signatures)), group, float(number)))

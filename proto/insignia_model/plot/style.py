@@ -62,10 +62,10 @@ def check_path(path: str | Path, name: str = "path") -> None:
 
 def group_name(values: Sequence[Any]) -> str:
     """A group's values as one label."""
-    return short(" · ".join("missing" if is_missing(v) else str(v) for v in values) or "all cells")
+    return short(" · ".join("missing" if lacks_value(v) else str(v) for v in values) or "all cells")
 
 
-def is_missing(value: object) -> bool:
+def lacks_value(value: object) -> bool:
     """None, a NaN, or pandas's NA, of which even the comparison is missing."""
     return value is None or type(value).__name__ in ("NAType", "NaTType") or bool(value != value)
 

@@ -176,8 +176,8 @@ __device__ void add_bitmaps(
                 u64 place = staged.place[s][pair / 16];
                 const Stored* value = values[s] + ((u32)(place >> 32) + __popc((u32)place & below));
                 masks[s] = (u32)place;
-                first_value[s] = load(value);
-                second_value[s] = load(value + 1);
+                first_value[s] = __ldg(value);
+                second_value[s] = __ldg(value + 1);
             }
             Pair<typename V::Score> sum = scores[pair];
 #pragma unroll
@@ -237,6 +237,7 @@ __device__ void add_lists(const Found<V>& found, int first, typename V::Score* s
     }
 }
 
+// What a block of threads has at hand of its tile's containers.
 template <class V> struct Containers {
     Found<V> found;
     StagedMasks<V> staged;

@@ -131,26 +131,6 @@ __device__ inline u64 order_key(double score) {
 }
 
 template <class T> __device__ inline T* at(u64 address) { return (T*)address; }
-// Values of an atlas, which nobody writes while kernels run: told that they lie in global memory, and not to be
-// moved behind the use of others.
-__device__ inline u16 load(const u16* value) {
-#ifdef __CUDA_ARCH__
-    u16 bits;
-    asm volatile("ld.global.nc.u16 %0, [%1];" : "=h"(bits) : "l"(value));
-    return bits;
-#else
-    return *value;
-#endif
-}
-__device__ inline float load(const float* value) {
-#ifdef __CUDA_ARCH__
-    float number;
-    asm volatile("ld.global.nc.f32 %0, [%1];" : "=f"(number) : "l"(value));
-    return number;
-#else
-    return *value;
-#endif
-}
 // On the way to the second-level cache.
 __device__ inline void prefetch(const void* place) {
 #ifdef __CUDA_ARCH__
