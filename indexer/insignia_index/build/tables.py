@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
 import lzma
 import zipfile
 import zlib
@@ -131,17 +133,19 @@ def _read_texts(path: Path, separator: str) -> pa.Table:
 
 def _opened(path: Path) -> IO[bytes]:
     """The file as bytes, whatever the end of its name says that it is compressed with."""
-    if path.suffix == ".xz":
-        return lzma.open(path)
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             inside = archive.namelist()
             if len(inside) != 1:
                 raise ValueError(f"it holds {len(inside)} files, not the table alone")
             return BytesIO(archive.read(inside[0]))
-    import pyarrow as pa
+    if path.suffix == ".zst":
+        import pyarrow as pa
 
-    opened: IO[bytes] = pa.input_stream(str(path))
+        return BytesIO(pa.input_stream(str(path), compression="zstd").read())
+    # Python's own: they allow zeros behind the compressed data, which pyarrow refuses
+    openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    opened: IO[bytes] = openers.get(path.suffix, open)(path, "rb")
     return opened
 
 
