@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 
 import grpc
@@ -24,6 +24,7 @@ from insignia_model import (
     GeneReport,
     ScoreChunk,
     Scores,
+    ScoreStream,
     ScreenChunk,
     ScreenPlan,
     ScreenRequest,
@@ -198,6 +199,26 @@ def _scores(message: pb.ScoresResponse) -> tuple[ScoreChunk, GeneReport | None]:
     return _convert.score_chunk(message), genes
 
 
+def score_stream(
+    answers: Generator[tuple[ScoreChunk, GeneReport | None], None, None], target: str
+) -> ScoreStream:
+    """The answers of `scores`, of which the first, with the gene report, has come."""
+    first, genes = next(answers, (None, None))
+    if first is None or genes is None:
+        answers.close()
+        raise IncompatibleServer(target, "Scores: its first answer has no gene report")
+    return ScoreStream(_score_chunks(first, answers), genes)
+
+
+def _score_chunks(
+    first: ScoreChunk, answers: Generator[tuple[ScoreChunk, GeneReport | None], None, None]
+) -> Generator[ScoreChunk, None, None]:
+    with closing(answers):
+        for chunk in chain([first], (chunk for chunk, _ in answers)):
+            if len(chunk.scores):  # nothing but the gene report if no cell passes the filter
+                yield chunk
+
+
 def screen(
     request: ScreenRequest, signatures: Iterable[Signature | SkippedSignature]
 ) -> Call[ScreenPlan | ScreenChunk]:
@@ -224,6 +245,7 @@ def screen_stream(answers: Generator[ScreenPlan | ScreenChunk, None, None], targ
     """The answers of a screen, of which the plan has come."""
     plan = next(answers, None)
     if not isinstance(plan, ScreenPlan):
+        answers.close()
         raise IncompatibleServer(target, "Screen: its first answer is not the plan")
     return ScreenStream(_screen_chunks(answers), plan)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -17,19 +16,20 @@ from insignia_client._explain import explain
 from insignia_client._similar import similar
 from insignia_client.errors import ClientClosed
 from insignia_model import (
+    AsyncScoreStream,
+    AsyncScreenStream,
     AtlasInfo,
     CellId,
     Explanation,
     FieldInfo,
     GeneReport,
     HitRule,
-    ScoreChunk,
     Scores,
-    ScreenChunk,
-    ScreenPlan,
     ScreenRequest,
     SearchRequest,
     SearchResult,
+    Signature,
+    SkippedSignature,
     StudyInfo,
     Table,
 )
@@ -49,8 +49,8 @@ class AsyncClient:
     >>> async with AsyncClient("127.0.0.1:50051") as client:  # doctest: +SKIP
     ...     results = await asyncio.gather(*(client.search(genes) for genes in signatures))
 
-    A cancelled task stops the server's work too. Leave `iter_scores` early through
-    `contextlib.aclosing`, which closes it at once.
+    A cancelled task stops the server's work too. Leave `iter_scores` and `screen` early through
+    `contextlib.aclosing`, which closes them at once.
     """
 
     def __init__(
@@ -224,10 +224,10 @@ class AsyncClient:
         min_coverage: float = 0.0,
         strict: bool = False,
         timeout_s: float | None = None,
-    ) -> AsyncGenerator[ScoreChunk, None]:
+    ) -> AsyncScoreStream:
         """Scores as they come, in runs of cells of one study; closing the iterator ends the server's work."""
         call = _calls.scores(signature, where, aggregate, cell_ids, min_coverage, strict)
-        return self._chunks(self._stream(call, timeout_s))
+        return AsyncScoreStream(self._stream(call, timeout_s))
 
     def screen(
         self,
@@ -242,8 +242,11 @@ class AsyncClient:
         null: bool = False,
         n_leading: int = 0,
         timeout_s: float | None = None,
-    ) -> AsyncGenerator[ScreenChunk, None]:
-        """Groups of every signature, chunk by chunk; closing the iterator ends the server's work."""
+    ) -> AsyncScreenStream:
+        """Groups of every signature, chunk by chunk, or all of them by ``await stream.to_frame()``.
+
+        Closing the stream ends the server's work.
+        """
         request = ScreenRequest.of(
             where=where,
             group_by=group_by,
@@ -254,8 +257,17 @@ class AsyncClient:
             null=null,
             n_leading=n_leading,
         )
-        call = _calls.screen(request, signatures_of(signatures))
-        return self._screen_chunks(self._stream(call, timeout_s))
+        return self.run_screen(request, signatures_of(signatures), timeout_s=timeout_s)
+
+    def run_screen(
+        self,
+        request: ScreenRequest,
+        signatures: Iterable[Signature | SkippedSignature],
+        *,
+        timeout_s: float | None = None,
+    ) -> AsyncScreenStream:
+        """Answer of a request that was made before."""
+        return AsyncScreenStream(self._stream(_calls.screen(request, signatures), timeout_s))
 
     async def studies(self, *, timeout_s: float | None = None) -> list[StudyInfo]:
         """Studies, in the order in which ties are broken."""
@@ -325,24 +337,6 @@ class AsyncClient:
             raise self._wire.failure(error, timeout_s) from error
         finally:
             answer.cancel()  # no effect on a stream that has ended
-
-    @staticmethod
-    async def _chunks(
-        stream: AsyncGenerator[tuple[ScoreChunk, GeneReport | None], None],
-    ) -> AsyncGenerator[ScoreChunk, None]:
-        async with aclosing(stream):
-            async for chunk, _ in stream:
-                if len(chunk.scores):  # nothing but the gene report if no cell passes the filter
-                    yield chunk
-
-    @staticmethod
-    async def _screen_chunks(
-        stream: AsyncGenerator[ScreenPlan | ScreenChunk, None],
-    ) -> AsyncGenerator[ScreenChunk, None]:
-        async with aclosing(stream):
-            async for answer in stream:
-                if isinstance(answer, ScreenChunk):
-                    yield answer
 
     def _method(self, call: Call[Any]) -> Any:
         if self._closed:

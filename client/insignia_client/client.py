@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -21,8 +20,8 @@ from insignia_model import (
     FieldInfo,
     GeneReport,
     HitRule,
-    ScoreChunk,
     Scores,
+    ScoreStream,
     ScreenRequest,
     ScreenStream,
     SearchRequest,
@@ -235,10 +234,10 @@ class Client:
         min_coverage: float = 0.0,
         strict: bool = False,
         timeout_s: float | None = None,
-    ) -> Generator[ScoreChunk, None, None]:
+    ) -> ScoreStream:
         """Scores as they come, in runs of cells of one study; closing the iterator ends the server's work."""
         call = _calls.scores(signature, where, aggregate, cell_ids, min_coverage, strict)
-        return self._chunks(self._stream(call, timeout_s))
+        return _calls.score_stream(self._stream(call, timeout_s), self.target)
 
     def screen(
         self,
@@ -346,15 +345,6 @@ class Client:
             raise self._wire.failure(error, timeout_s) from error
         finally:
             answer.cancel()  # no effect on a stream that has ended
-
-    @staticmethod
-    def _chunks(
-        stream: Generator[tuple[ScoreChunk, GeneReport | None], None, None],
-    ) -> Generator[ScoreChunk, None, None]:
-        with closing(stream):
-            for chunk, _ in stream:
-                if len(chunk.scores):  # nothing but the gene report if no cell passes the filter
-                    yield chunk
 
     def _method(self, call: Call[Any]) -> Any:
         if self._channel is None:

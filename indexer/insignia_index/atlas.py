@@ -15,6 +15,7 @@ from insignia_index.catalog.catalog import read_revision, with_latest
 from insignia_index.catalog.store import Store
 from insignia_index.dense.dense import Dense
 from insignia_index.describe import atlas_info, field_info, study_info
+from insignia_index.gpu.choice import open_engine
 from insignia_index.search.cells import cell_table, find_cells
 from insignia_index.search.engine import Session, search, stream_scores
 from insignia_index.search.explain import explain
@@ -25,9 +26,9 @@ from insignia_index.search.screening import Screening
 from insignia_index.search.tasks import BackgroundThreads, Buffers, Threads
 from insignia_index.similarity import SimilarCells
 from insignia_index.snapshot import Snapshot
-from insignia_model.condition import WhereLike, conditions
+from insignia_model.condition import WhereLike
 from insignia_model.contrast import ContrastsLike
-from insignia_model.errors import InvalidArgument
+from insignia_model.errors import AtlasClosed, InvalidArgument
 from insignia_model.explanation import Explanation
 from insignia_model.hits import HitRule
 from insignia_model.info import AtlasInfo, FieldInfo, StudyInfo
@@ -87,11 +88,13 @@ class Atlas(SimilarCells):
         does where there is one. ``device_memory``: bytes of its memory for postings (default: what is free,
         less room to work in); what does not fit is answered by the processor. The answers are the same.
         """
+        if threads is not None and threads < 1:
+            raise InvalidArgument("threads", f"{threads} is below 1")
         path = Path(path).absolute()  # whatever directory is the current one when a file is needed
         store = Store(path)
         engine = None
         try:
-            engine = _open_device(device, device_memory)
+            engine = open_engine(device, device_memory)
             return cls(path, store, Threads(threads), cache_bytes, engine)
         except BaseException:
             if engine is not None:
@@ -133,7 +136,9 @@ class Atlas(SimilarCells):
 
         What `iter_scores` returned keeps its revision, and can still be read.
         """
-        if self._open_session is not None:
+        with self._refreshing:  # which would open another session
+            if self._open_session is None:
+                return
             self._open_session = None
             self._threads.close()
             self._background.close()
@@ -144,7 +149,7 @@ class Atlas(SimilarCells):
     @property
     def _session(self) -> Session:
         if self._open_session is None:
-            raise ValueError(f"the atlas {self.path} is closed")
+            raise AtlasClosed(self.path)
         return self._open_session
 
     def __enter__(self) -> Self:
@@ -209,10 +214,18 @@ class Atlas(SimilarCells):
         )
 
     def run(
-        self, request: SearchRequest, *, cancel: CancelToken | None = None, threads: int | None = None
+        self,
+        request: SearchRequest,
+        *,
+        cancel: CancelToken | None = None,
+        threads: int | None = None,
+        max_groups: int | None = None,
     ) -> SearchResult:
-        """Answer a request, on at most ``threads`` threads; stops with `SearchCancelled` if told to."""
-        return search(self._session, request, cancel or CancelToken(), threads)
+        """Answer a request, on at most ``threads`` threads; stops with `SearchCancelled` if told to.
+
+        ``max_groups``: more groups, or samples in them, are refused with `LimitExceeded`.
+        """
+        return search(self._session, request, cancel or CancelToken(), threads, max_groups)
 
     def explain(
         self,
@@ -322,10 +335,13 @@ class Atlas(SimilarCells):
         *,
         cancel: CancelToken | None = None,
         chunk_bytes: int | None = None,
+        max_groups: int | None = None,
     ) -> ScreenStream:
         """Answer a screen of signatures that are read as they are needed; gives way to searches."""
-        cancel = cancel or CancelToken()
-        screening = Screening(self._session, self._background, request, cancel, chunk_bytes=chunk_bytes)
+        session, cancel = self._session, cancel or CancelToken()
+        screening = Screening(
+            session, self._background, request, cancel, chunk_bytes=chunk_bytes, max_groups=max_groups
+        )
         return ScreenStream(screening.chunks(signatures), screening.plan)
 
     def genes(self, names: Iterable[str], *, strict: bool = False) -> GeneReport:
@@ -373,26 +389,9 @@ def _is_latest(store: Store, revision: int) -> bool:
     return read_revision(store) == revision
 
 
-def _open_device(device: str, memory_bytes: int | None) -> DeviceEngine | None:
-    if device == "cpu":
-        return None
-    # here: who asks for no device does not load what drives one
-    from insignia_index.gpu.cuda import open_device
-    from insignia_index.gpu.device import parse_device
-    from insignia_index.gpu.engine import DeviceEngine
-
-    make = open_device(device)
-    return None if make is None else DeviceEngine(make, memory_bytes, parse_device(device)[1])
-
-
 def _scores_request(
     signature: SignatureLike, where: WhereLike, aggregate: str, min_coverage: float, strict: bool
 ) -> SearchRequest:
-    return SearchRequest(
-        Signature.of(signature),
-        where=conditions(where),
-        group_by=(),
-        aggregate=aggregate,
-        min_coverage=min_coverage,
-        strict=strict,
+    return SearchRequest.of(
+        signature, where=where, group_by=(), aggregate=aggregate, min_coverage=min_coverage, strict=strict
     )

@@ -72,10 +72,15 @@ class SimilarCells:
         return self.run_similar(request)
 
     def run_similar(
-        self, request: SimilarRequest, *, cancel: CancelToken | None = None, threads: int | None = None
+        self,
+        request: SimilarRequest,
+        *,
+        cancel: CancelToken | None = None,
+        threads: int | None = None,
+        max_groups: int | None = None,
     ) -> SearchResult:
-        """Answer a request, on at most ``threads`` threads; stops with `SearchCancelled` if told to."""
-        return similar(self._session, request, cancel or CancelToken(), threads)
+        """Answer a request; the options are those of `Atlas.run`."""
+        return similar(self._session, request, cancel or CancelToken(), threads, max_groups)
 
     def profiles(
         self, cells: CellLike | Iterable[CellLike]

@@ -11,8 +11,9 @@ from insignia_model.hits import HitRule
 from insignia_model.info import AtlasInfo, FieldInfo, StudyInfo
 from insignia_model.reading import DeRule, Signatures, read_gmt, read_signatures
 from insignia_model.request import CellId, SearchRequest
-from insignia_model.result import ScoreChunk, Scores, ScoreStream, SearchResult
+from insignia_model.result import AsyncScoreStream, ScoreChunk, Scores, ScoreStream, SearchResult
 from insignia_model.screen import (
+    AsyncScreenStream,
     ScreenChunk,
     ScreenPlan,
     ScreenRequest,
@@ -24,6 +25,8 @@ from insignia_model.similar import SimilarRequest
 from insignia_model.table import Column, Table
 
 __all__ = [
+    "AsyncScoreStream",
+    "AsyncScreenStream",
     "AtlasInfo",
     "CellId",
     "Column",

@@ -179,7 +179,8 @@ def _values(field: str, text: str) -> tuple[str, ...]:
 def _written(value: Value) -> str:
     text = str(value)
     # "=": after the sign it would be read as the second half of "=="
-    return '"' + text.replace('"', '""') + '"' if not text or set(text) & set(',"=\n\r') else text
+    needs_quotes = not text or text != text.strip() or set(text) & set(',"=\n\r')
+    return '"' + text.replace('"', '""') + '"' if needs_quotes else text
 
 
 def _is_number(value: Value) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -10,6 +11,8 @@ from typing import TypeAlias
 import numpy as np
 
 from insignia_model.errors import InvalidArgument
+
+_COLON = re.compile(r"""("(?:[^"]|"")*")|\s*:\s*""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +44,19 @@ class Contrast:
     def parse(cls, text: str) -> Contrast:
         """Contrast from ``disease=lupus:normal``; a value that holds a colon is put in double quotes."""
         field, equals, rest = text.partition("=")
-        sides = next(csv.reader([rest.strip()], delimiter=":", skipinitialspace=True), [])
+        # no blanks around a colon that is not in quotes; what is in quotes stays as it is
+        rest = _COLON.sub(lambda found: found[1] or ":", rest.strip())
+        try:
+            sides = next(csv.reader([rest], delimiter=":", strict=True), [])
+        except csv.Error as error:
+            raise InvalidArgument("contrast", f"{text!r} cannot be read: {error}") from error
         if not equals or len(sides) != 2:
             raise InvalidArgument(
                 "contrast",
                 f"{text!r} is not FIELD=VALUE:REFERENCE, such as disease=lupus:normal; "
                 'a value with a colon is put in double quotes: id="CL:0000236":"CL:0000084"',
             )
-        return cls(field.strip(), sides[0].strip(), sides[1].strip())
+        return cls(field.strip(), *sides)
 
     def __str__(self) -> str:
         return f"{self.field}={_written(self.value)}:{_written(self.reference)}"
@@ -73,4 +81,4 @@ def _contrast(value: object) -> Contrast:
 
 def _written(value: str) -> str:
     quoted = value.replace('"', '""')
-    return f'"{quoted}"' if any(mark in value for mark in ':"') else value
+    return f'"{quoted}"' if set(value) & set(':"\n\r') or value != value.strip() else value

@@ -6,7 +6,7 @@
     ├── RequestError             the question cannot be answered as asked
     │   ├── InvalidArgument      a value is out of its range or malformed
     │   ├── InvalidSignature     no genes, a weight that is not finite, an unreadable file
-    │   ├── NoGeneResolved       the vocabulary has none of the signature's genes
+    │   ├── NoGeneResolved       nothing of the signature can be used
     │   ├── InexactGenes         a name that is no exact symbol, where nothing else is allowed
     │   ├── UnknownField         no study has the metadata field
     │   ├── FieldNotComparable   an order comparison on a field that is not a number
@@ -20,6 +20,7 @@
     │   └── SearchCancelled      the caller went away or its deadline passed
     ├── AtlasError               the atlas directory
     │   ├── AtlasNotFound
+    │   ├── AtlasClosed          used after its close
     │   ├── AtlasLocked          another writer is at work
     │   ├── TooManyReaders       so many have it open that nobody else can
     │   ├── AtlasCorrupt         a file is not what the catalog says it is
@@ -37,6 +38,7 @@ An error carries its data as attributes and as ``data`` (strings), so that it ca
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
 
@@ -94,25 +96,23 @@ class InvalidSignature(RequestError):
 
 
 class NoGeneResolved(RequestError):
-    """The vocabulary has none of the signature's genes."""
+    """Nothing of the signature can be used; ``problems``: name → why."""
 
-    def __init__(self, missing: tuple[str, ...]) -> None:
-        shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
+    def __init__(self, problems: Mapping[str, str]) -> None:
         super().__init__(
-            f"none of the signature's genes is in the atlas vocabulary: {shown}; "
+            f"no gene of the signature can be used: {_listed(problems)}; "
             "`insignia genes` shows how names resolve",
-            missing=",".join(missing),
+            names=",".join(problems),
         )
 
 
 class InexactGenes(RequestError):
     """Names that are no exact symbols of the vocabulary, where nothing else is allowed (``strict``)."""
 
-    def __init__(self, problems: dict[str, str]) -> None:
-        shown = "; ".join(f"{name} ({problem})" for name, problem in list(problems.items())[:10])
-        more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
+    def __init__(self, problems: Mapping[str, str]) -> None:
         super().__init__(
-            f"strict: {len(problems):,} of the gene names are not exact symbols of the atlas: {shown}{more}; "
+            f"strict: {len(problems):,} of the gene names are not exact symbols of the atlas: "
+            f"{_listed(problems)}; "
             "write the symbols, or ask without strict",
             names=",".join(problems),
         )
@@ -219,6 +219,13 @@ class AtlasNotFound(AtlasError):
         super().__init__(f"no atlas at {path}; `insignia build {path} FILE...` makes one", path=str(path))
 
 
+class AtlasClosed(AtlasError):
+    """The atlas was used after its close."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(f"the atlas {path} is closed; open it again", path=str(path))
+
+
 class AtlasLocked(AtlasError):
     """Another writer has the atlas."""
 
@@ -302,3 +309,12 @@ class DeviceNotFound(InsigniaError):
             device=device,
             problem=problem,
         )
+
+
+def _listed(problems: Mapping[str, str]) -> str:
+    """Names with what is wrong with each, or together if that is the same of all."""
+    names = list(problems)[:10]
+    more = f" and {len(problems) - 10:,} more" if len(problems) > 10 else ""
+    if len(set(problems.values())) == 1:
+        return f"{', '.join(names)}{more} ({problems[names[0]]})"
+    return "; ".join(f"{name} ({problems[name]})" for name in names) + more

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -210,6 +210,28 @@ class ScoreStream(Iterator[ScoreChunk]):
     def close(self) -> None:
         """Give back what the stream holds; it has no further chunk."""
         self._chunks.close()
+
+
+class AsyncScoreStream(AsyncIterator[ScoreChunk]):
+    """`ScoreStream` for asyncio; leave it early through `contextlib.aclosing`, which closes it at once.
+
+    ``genes`` is None until the first chunk has come, or the end.
+    """
+
+    def __init__(self, answers: AsyncGenerator[tuple[ScoreChunk, GeneReport | None], None]) -> None:
+        self._answers = answers
+        self.genes: GeneReport | None = None
+
+    async def __anext__(self) -> ScoreChunk:
+        async for chunk, genes in self._answers:
+            self.genes = genes or self.genes
+            if len(chunk.scores):  # nothing but the gene report if no cell passes the filter
+                return chunk
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Stop; there is no further chunk."""
+        await self._answers.aclose()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

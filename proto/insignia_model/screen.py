@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -11,8 +19,9 @@ import numpy.typing as npt
 
 from insignia_model.condition import Condition, WhereLike, conditions
 from insignia_model.errors import InvalidArgument, RequestError
+from insignia_model.fdr import false_discovery_rate
 from insignia_model.hits import HitRule
-from insignia_model.request import SearchRequest, check_group_by, names
+from insignia_model.request import SearchRequest, check_group_by, names, whole_numbers
 from insignia_model.signature import Signature, SignatureLike, printable
 from insignia_model.table import Column, Table
 
@@ -46,8 +55,9 @@ class ScreenRequest:
     n_leading: int = 0
 
     def __post_init__(self) -> None:
-        if self.n_leading < 0:
-            raise InvalidArgument("n_leading", f"{self.n_leading} is negative")
+        whole_numbers(self, "n_leading")
+        if not 0 <= self.n_leading < 1 << 32:
+            raise InvalidArgument("n_leading", f"{self.n_leading} is not from 0 to {(1 << 32) - 1}")
         check_group_by(self.group_by, _COLUMNS)
         self.search(Signature({"A": 1.0}))  # checks the rest
 
@@ -134,6 +144,36 @@ class ScreenStream(Iterator[ScreenChunk]):
         return self.to_table().to_frame()
 
 
+class AsyncScreenStream(AsyncIterator[ScreenChunk]):
+    """`ScreenStream` for asyncio; leave it early through `contextlib.aclosing`, which closes it at once.
+
+    ``plan`` is None until the first chunk has come.
+    """
+
+    def __init__(self, answers: AsyncGenerator[ScreenPlan | ScreenChunk, None]) -> None:
+        self._answers = answers
+        self.plan: ScreenPlan | None = None
+
+    async def __anext__(self) -> ScreenChunk:
+        async for answer in self._answers:
+            if isinstance(answer, ScreenChunk):
+                return answer
+            self.plan = answer
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Stop; there is no further chunk."""
+        await self._answers.aclose()
+
+    async def to_table(self) -> Table:
+        """All rows that are left, with their FDR."""
+        return with_fdr(concatenated([chunk.table async for chunk in self]))
+
+    async def to_frame(self) -> pd.DataFrame:
+        """All rows that are left, as a pandas frame."""
+        return (await self.to_table()).to_frame()
+
+
 def signatures_of(signatures: SignaturesLike) -> Iterator[Signature | SkippedSignature]:
     """Signatures of a screen, each checked when its turn comes: a bad one is skipped with its reason."""
     items = (
@@ -158,24 +198,14 @@ class SkippedSignature:
 
 
 def with_fdr(table: Table) -> Table:
-    """The rows of a whole screen with null_fdr behind null_p: Benjamini and Hochberg's, over all of them.
-
-    Benjamini and Hochberg (1995), J. R. Stat. Soc. B 57:289: the smallest of p n / rank of this and of all
-    larger p. Not scipy's function, because the client does without scipy.
-    """
+    """The rows of a whole screen with null_fdr behind null_p, over all of them."""
     if "null_p" not in table.columns:
         return table
-    p = table["null_p"].values.astype(np.float64)
-    tested = np.flatnonzero(~np.isnan(p))
-    order = tested[np.argsort(p[tested], kind="stable")]
-    adjusted = p[order] * len(order) / np.arange(1, len(order) + 1)
-    fdr = np.full(len(p), np.nan)
-    fdr[order] = np.minimum.accumulate(adjusted[::-1])[::-1].clip(max=1)
     columns: dict[str, Column] = {}
     for name, column in table.columns.items():
         columns[name] = column
         if name == "null_p":
-            columns["null_fdr"] = Column.numbers(fdr)
+            columns["null_fdr"] = Column.numbers(false_discovery_rate(column.values))
     return Table(columns)
 
 

@@ -105,15 +105,19 @@ class Server:
         return self._searches if rpc.name in SEARCHES else self._browsing
 
     async def _refresh(self) -> None:
+        told = ""
         while True:
             await asyncio.sleep(self._config.refresh_s)
             try:
                 if await asyncio.to_thread(self._engine.refresh):
                     info = await asyncio.to_thread(self._engine.info)
                     log.info("revision %d: %d studies, %d cells", info.revision, info.n_studies, info.n_cells)
-            except Exception:
+                told = ""
+            except Exception as error:
                 # the revision that is open still answers
-                log.exception("no newer revision could be taken up")
+                if told != repr(error):  # once, and not every second
+                    told = repr(error)
+                    log.exception("no newer revision could be taken up")
 
 
 async def serve(engine: Engine, config: ServerConfig, ready: Callable[[str], None]) -> None:

@@ -30,9 +30,14 @@ class Engine(Protocol):
     """An open atlas. Every method may be called from many threads at once."""
 
     def run(
-        self, request: SearchRequest, *, cancel: CancelToken | None = None, threads: int | None = None
+        self,
+        request: SearchRequest,
+        *,
+        cancel: CancelToken | None = None,
+        threads: int | None = None,
+        max_groups: int | None = None,
     ) -> SearchResult:
-        """Answer of one search."""
+        """Answer of one search; more groups, or samples in them, are refused."""
         ...
 
     def run_explain(
@@ -47,7 +52,12 @@ class Engine(Protocol):
         ...
 
     def run_similar(
-        self, request: SimilarRequest, *, cancel: CancelToken | None = None, threads: int | None = None
+        self,
+        request: SimilarRequest,
+        *,
+        cancel: CancelToken | None = None,
+        threads: int | None = None,
+        max_groups: int | None = None,
     ) -> SearchResult:
         """Answer of one search for similar cells."""
         ...
@@ -73,6 +83,7 @@ class Engine(Protocol):
         *,
         cancel: CancelToken | None = None,
         chunk_bytes: int | None = None,
+        max_groups: int | None = None,
     ) -> ScreenStream:
         """Groups of every signature, in chunks of at most about so many bytes; giving way to searches."""
         ...

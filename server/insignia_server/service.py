@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from insignia_model.errors import LimitExceeded
-from insignia_model.result import SearchResult
 from insignia_proto.v1 import insignia_pb2 as pb
 from insignia_server import decode, encode, explaining, likeness
 from insignia_server.config import ServerConfig
@@ -23,8 +21,9 @@ class AtlasService:
     def search(self, request: pb.SearchRequest, call: Call) -> pb.SearchResponse:
         """Best cells and hit statistics of every group."""
         question = decode.search_request(request, self._config)
-        result = self._engine.run(question, cancel=call.cancel, threads=call.threads)
-        self._check_groups(result)
+        result = self._engine.run(
+            question, cancel=call.cancel, threads=call.threads, max_groups=self._config.max_groups
+        )
         return encode.search_response(result)
 
     def scores(self, request: pb.ScoresRequest, call: Call) -> Iterator[pb.ScoresResponse]:
@@ -46,15 +45,22 @@ class AtlasService:
         question = decode.screen_request(next(requests, None))
         signatures = decode.screened(requests, self._config)
         most = self._config.max_message_bytes // 2  # the size of rows is an estimate
-        stream = self._engine.run_screen(question, signatures, cancel=call.cancel, chunk_bytes=most)
+        stream = self._engine.run_screen(
+            question,
+            signatures,
+            cancel=call.cancel,
+            chunk_bytes=most,
+            max_groups=self._config.max_groups,
+        )
         yield encode.screen_plan(stream.plan)
         yield from map(encode.screen_chunk, stream)
 
     def similar(self, request: pb.SimilarRequest, call: Call) -> pb.SimilarResponse:
         """Cells that are most like chosen ones, and hit statistics of every group."""
         question = likeness.similar_request(request, self._config)
-        result = self._engine.run_similar(question, cancel=call.cancel, threads=call.threads)
-        self._check_groups(result)
+        result = self._engine.run_similar(
+            question, cancel=call.cancel, threads=call.threads, max_groups=self._config.max_groups
+        )
         return likeness.similar_response(result)
 
     def explain(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:
@@ -88,9 +94,3 @@ class AtlasService:
         return pb.GetCellsResponse(
             cells=encode.table(self._engine.cells(decode.cell_ids(request, self._config)))
         )
-
-    def _check_groups(self, result: SearchResult) -> None:
-        limit, advice = self._config.max_groups, "group by fields with fewer values, or filter"
-        for what, table in (("groups", result.group_table), ("samples", result.sample_table)):
-            if len(table) > limit:
-                raise LimitExceeded(what, len(table), limit, advice)

@@ -43,6 +43,7 @@ CODES: dict[type[InsigniaError], grpc.StatusCode] = {
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.AtlasError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.AtlasNotFound: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.AtlasClosed: grpc.StatusCode.UNAVAILABLE,
     errors.AtlasLocked: grpc.StatusCode.UNAVAILABLE,
     errors.AtlasCorrupt: grpc.StatusCode.DATA_LOSS,
     errors.UnsupportedFormat: grpc.StatusCode.FAILED_PRECONDITION,

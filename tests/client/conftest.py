@@ -49,7 +49,7 @@ class FakeAtlas:
     def run(self, request: SearchRequest) -> SearchResult:
         genes = self.resolve_genes(request.signature.genes)
         if not genes.resolved:
-            raise NoGeneResolved(genes.missing)
+            raise NoGeneResolved(genes.problems())
         n = min(request.k, self.n_cells_in_table)
         return SearchResult(
             engine="sparse",

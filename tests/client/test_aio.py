@@ -51,7 +51,7 @@ async def test_errors_are_typed_and_point_to_their_cause(server: Any) -> None:
         server.service.failures = ["stuck"]
         with pytest.raises(DeadlineExceeded):
             await client.studies(timeout_s=0.1)
-        server.service.failures = [NoGeneResolved(("y",))]
+        server.service.failures = [NoGeneResolved({"y": "not in the atlas"})]
         with pytest.raises(NoGeneResolved):
             await client.scores(["y"])
         server.service.atlas.cells = lambda ids: Table({"a": Column.numbers([1]), "b": Column.numbers([])})

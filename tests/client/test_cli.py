@@ -230,7 +230,7 @@ def test_a_signature_comes_from_a_gmt_file(run: Run, server: Any, tmp_path: Path
     [
         (("search",), "--genes GENES or --signature FILE"),
         (("search", "--genes", "A", "--signature", "x.gmt"), "either --genes"),
-        (("search", "--genes", "x"), "none of the signature's genes"),
+        (("search", "--genes", "x"), "no gene of the signature can be used"),
         (("search", "--genes", "CD14:much"), "'CD14:much' is not GENE or GENE:WEIGHT"),
         (("search", "--genes", ","), "no genes"),
         (("search", "--genes", "CD14", "--where", "tissue"), "not a condition"),

@@ -115,9 +115,9 @@ def test_the_repr_tells_the_target_and_then_the_atlas(client: Client, server: An
 
 
 def test_errors_of_the_server_come_back_as_their_own_class(client: Client, server: Any) -> None:
-    with pytest.raises(NoGeneResolved, match="x, y") as raised:
+    with pytest.raises(NoGeneResolved, match=r"x, y \(not in the atlas\)") as raised:
         client.search(["x", "y"])
-    assert raised.value.data == {"missing": "x,y"}
+    assert raised.value.data == {"names": "x,y"}
     assert isinstance(raised.value.__cause__, grpc.RpcError)
     with pytest.raises(CellNotFound) as cell:
         client.cells(["nowhere:c"])

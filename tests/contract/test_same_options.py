@@ -28,9 +28,21 @@ def test_search_takes_the_options_of_a_request(owner: type) -> None:
     assert options(owner.search) == wanted
 
 
-@pytest.mark.parametrize("name", ["scores", "iter_scores"])
+def methods(owner: type) -> set[str]:
+    return {name for name, _ in inspect.getmembers(owner, inspect.isfunction) if not name.startswith("_")}
+
+
+def test_both_clients_and_an_atlas_have_the_same_methods() -> None:
+    assert methods(Client) == methods(AsyncClient)
+    # of the directory and of the process that has it open; whole profiles are for those who have the files
+    assert methods(Atlas) - methods(Client) == {"refresh", "warm", "profiles"}
+    assert methods(Client) <= methods(Atlas)
+
+
+@pytest.mark.parametrize("name", sorted(methods(Client) - {"close", "resolve_genes", "genes"}))
 @pytest.mark.parametrize("owner", [Client, AsyncClient])
-def test_scores_take_the_same_options_from_an_atlas_and_from_a_client(owner: type, name: str) -> None:
+def test_every_method_takes_the_same_options(owner: type, name: str) -> None:
     embedded = options(getattr(Atlas, name))
-    embedded.pop("cancel", None)
+    for of_an_atlas_alone in ("cancel", "threads", "max_rows", "max_groups", "chunk_bytes"):
+        embedded.pop(of_an_atlas_alone, None)
     assert options(getattr(owner, name)) == embedded

@@ -10,8 +10,15 @@ import pytest
 from insignia_client import AsyncClient, Client, read_gmt
 from insignia_client.errors import QuestionTooLarge
 from insignia_model import Signature
-from insignia_model.errors import InsigniaError, InvalidArgument, InvalidSignature, Overloaded
-from insignia_model.screen import concatenated
+from insignia_model.errors import (
+    InsigniaError,
+    InvalidArgument,
+    InvalidSignature,
+    LimitExceeded,
+    NoGeneResolved,
+    Overloaded,
+)
+from insignia_model.screen import concatenated, with_fdr
 from insignia_proto.v1 import insignia_pb2 as pb
 
 from .serving import DATA, served
@@ -22,6 +29,7 @@ QUESTIONS = {
     "defaults": {},
     "groups": {"group_by": ("study", "cell_type"), "hits": "top:50", "min_cells": 1},
     "means": {"hits": None, "aggregate": "sum", "group_by": ("condition",)},
+    "null": {"null": True},
     "no cell": {"where": {"tissue": "no such tissue"}},
 }
 TIMEOUT_S = 60
@@ -38,7 +46,9 @@ async def test_rows_are_those_of_the_embedded_screen(atlas, address, client, que
     assert rows(client.screen(LIBRARY, **question).to_table()) == rows(embedded)
     async with AsyncClient(address) as other:
         chunks = [chunk async for chunk in other.screen(LIBRARY, **question)]
-    assert rows(concatenated([chunk.table for chunk in chunks])) == rows(embedded)
+        whole = await other.screen(LIBRARY, **question).to_table()
+    assert rows(whole) == rows(embedded)
+    assert rows(with_fdr(concatenated([chunk.table for chunk in chunks]))) == rows(embedded)
     assert sum(chunk.n_signatures for chunk in chunks) == len(LIBRARY)
 
 
@@ -193,3 +203,56 @@ def test_a_screen_whose_rows_are_over_the_limit_comes_in_smaller_messages(atlas_
     assert len(tables) > 5
     whole = atlas.screen(sets, **asked).to_table()
     assert [*concatenated(tables).rows()] == [*whole.rows()]
+
+
+def test_more_groups_than_the_server_allows_are_refused_before_anything_is_scored(atlas_path):
+    with served(atlas_path, "--max-groups", "3") as address, Client(address) as client:
+        few = {"group_by": ("study",), "where": {"study": "pbmc3k"}}
+        assert len(client.search(["CD14"], **few).groups) == 1
+        assert len(client.screen({"x": ["CD14"]}, **few).to_frame()) == 1
+        for ask in (
+            lambda: client.search(["CD14"], group_by="cell_type"),
+            lambda: client.similar(profile=["CD14"], group_by="cell_type"),
+            lambda: client.screen({"x": ["CD14"]}, group_by="cell_type"),
+        ):
+            with pytest.raises(LimitExceeded, match=r"groups: \d+ is over"):
+                ask()
+        with pytest.raises(LimitExceeded, match=r"samples: \d+ is over"):
+            client.search(["CD14"], group_by=())
+
+
+async def test_scores_come_with_what_became_of_the_genes(atlas, address, client):
+    names = ["CD14", "NOSUCH", "FAM65B"]
+    report = atlas.iter_scores(names).genes
+    assert report.missing == ("NOSUCH",)
+    stream = client.iter_scores(names)
+    assert stream.genes == report
+    stream.close()
+    async with AsyncClient(address) as other:
+        later = other.iter_scores(names)
+        assert later.genes is None
+        await anext(later)
+        assert later.genes == report
+        await later.aclose()
+        nothing = other.iter_scores(names, where={"study": "no such study"})
+        assert [chunk async for chunk in nothing] == []
+        assert nothing.genes == report
+    with pytest.raises(NoGeneResolved):
+        client.iter_scores(["NOSUCH"])
+
+
+async def test_a_plan_comes_with_the_first_chunk(address, client):
+    async with AsyncClient(address) as other:
+        stream = other.screen({"x": ["CD14"]})
+        assert stream.plan is None
+        await stream.to_frame()
+        assert stream.plan == client.screen({"x": ["CD14"]}).plan
+
+
+async def test_a_screen_of_nothing_has_its_columns(atlas, address, client):
+    columns = list(atlas.screen({"x": ["CD14"]}, null=True).to_frame())
+    async with AsyncClient(address) as other:
+        later = await other.screen({}, null=True).to_frame()
+    for frame in (atlas.screen([], null=True).to_frame(), client.screen([], null=True).to_frame(), later):
+        assert list(frame) == columns
+        assert len(frame) == 0

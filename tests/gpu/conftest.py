@@ -50,7 +50,7 @@ def open_on_device(make_device: MakeDevice) -> OpenAtlas:
     ) -> Atlas:
         engine = DeviceEngine(lambda: make_device(**options), device_memory)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("insignia_index.atlas._open_device", lambda *_: engine)
+            patch.setattr("insignia_index.atlas.open_engine", lambda *_: engine)
             return Atlas.open(path, threads=threads, device="cuda")
 
     return open_atlas

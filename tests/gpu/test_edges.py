@@ -83,7 +83,7 @@ def test_blocks_of_every_size(
         path = build(tmp_path, made, value_dtype=value_dtype)
     library = Path(device._library._name)
     engine = DeviceEngine(lambda: WalledDevice(library, n_threads, fill), 1 << 28)
-    monkeypatch.setattr("insignia_index.atlas._open_device", lambda *_: engine)
+    monkeypatch.setattr("insignia_index.atlas.open_engine", lambda *_: engine)
     with Atlas.open(path, threads=1, device="cuda") as atlas:
         assert atlas.info().n_cells_on_device == atlas.info().n_cells
         for n_genes in (len(GENES), 12, 7, 5, 4):

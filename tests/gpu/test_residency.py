@@ -113,7 +113,7 @@ def test_info_says_what_is_on_the_device(
     with open_on_device(path) as atlas:
         name, n_bytes = atlas.info().device, atlas._session.device.residency.n_bytes
     monkeypatch.setattr(
-        "insignia_index.atlas._open_device", lambda device, memory: DeviceEngine(make_device, memory)
+        "insignia_index.atlas.open_engine", lambda device, memory: DeviceEngine(make_device, memory)
     )
     for share, said in ((1.0, f"3,600  cells on {name}\n"), (0.5, "; the processor searches the other ")):
         options = ["--device", "cuda", "--device-memory", str(int(share * n_bytes))]

@@ -1,5 +1,6 @@
 """The embedded API: what a researcher types."""
 
+import threading
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from insignia_index import Atlas, HitRule, InputFile, Signature, build_atlas
 from insignia_model.errors import (
+    AtlasClosed,
     CellNotFound,
     InvalidArgument,
     InvalidSignature,
@@ -147,3 +149,34 @@ def test_hundreds_of_tiny_studies(tmp_path: Path) -> None:
         assert sorted(row["study"] for row in groups.rows()) == names
         assert "300 studies, 600 cells" in repr(atlas)
         atlas.warm()
+
+
+def test_a_closed_atlas_says_so_and_stays_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    atlas = Atlas.open(build(tmp_path, [study("A")]))
+    session, begun, go_on = atlas._session, threading.Event(), threading.Event()
+
+    def slow(earlier: object) -> object:
+        begun.set()
+        assert go_on.wait(10)
+        return session
+
+    monkeypatch.setattr("insignia_index.atlas.read_revision", lambda store: -1)
+    monkeypatch.setattr(atlas, "_new_session", slow)
+    refreshing = threading.Thread(target=atlas.refresh)
+    closing = threading.Thread(target=atlas.close)
+    refreshing.start()
+    assert begun.wait(10)
+    closing.start()
+    go_on.set()
+    for thread in (refreshing, closing):
+        thread.join(10)
+    for use in (lambda: atlas.search(["G1"]), atlas.studies, atlas.refresh):
+        with pytest.raises(AtlasClosed, match="is closed; open it again"):
+            use()
+    atlas.close()
+
+
+def test_an_atlas_is_not_opened_with_no_thread(atlas: Atlas) -> None:
+    for threads in (0, -3):
+        with pytest.raises(InvalidArgument, match="threads"):
+            Atlas.open(atlas.path, threads=threads)

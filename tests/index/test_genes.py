@@ -264,8 +264,10 @@ def test_strict_refuses_anything_but_exact_symbols(atlas: Atlas) -> None:
 
 
 def test_nothing_but_ambiguous_names_is_no_gene(atlas: Atlas) -> None:
-    with pytest.raises(NoGeneResolved, match="CCN1"):
+    with pytest.raises(NoGeneResolved, match=r"used: CCN1 \(may mean CYR61 or CCNA2\);"):
         atlas.search(["CCN1"])
+    with pytest.raises(NoGeneResolved, match=r"CYR61 \(has weight 0\); CCN1 \(may mean.*; nope \(not in the"):
+        atlas.search({"CYR61": 0.0, "CCN1": 1.0, "nope": 1.0})
 
 
 def test_exact_names_do_not_load_the_table(tmp_path: Path) -> None:

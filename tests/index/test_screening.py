@@ -216,7 +216,7 @@ def test_bad_signatures_have_one_row_with_the_reason_and_the_rest_is_screened(tm
         rows = list(atlas.screen(signatures).to_table().rows())
     assert [row["signature"] for row in rows] == ["unknown", "good", "good", "empty", "text", "", ""]
     good, reasons = rows[1], [row["reason"] for row in rows]
-    assert reasons[0] == str(NoGeneResolved(("NO", "SUCH")))
+    assert reasons[0] == str(NoGeneResolved(dict.fromkeys(("NO", "SUCH"), "not in the atlas")))
     assert reasons[3] == str(InvalidSignature("empty", "it has no genes"))
     assert (good["n_genes"], good["n_genes_missing"], good["reason"]) == (1, 1, None)
     assert [reason is None for reason in reasons] == [False, True, True, False, False, True, True]
@@ -268,3 +268,11 @@ with Atlas.open(sys.argv[1], threads=1) as atlas:
     alone = [atlas.scores(weights).values.tolist() for weights in signatures.values()]
 print(json.dumps([scores.tolist(), alone]))
 """
+
+
+def test_so_many_leading_genes_as_are_no_number_are_refused(tmp_path: Path) -> None:
+    with Atlas.open(build(tmp_path, [study("A")])) as atlas:
+        for wrong in (2.5, -1, 1 << 32, "2"):
+            with pytest.raises(InvalidArgument, match="n_leading"):
+                atlas.screen({"x": ["G1"]}, n_leading=wrong)  # type: ignore[arg-type]
+        assert len(atlas.screen({"x": ["G1"]}, n_leading=np.int64(2)).to_table()) == 1  # type: ignore[arg-type]

@@ -171,6 +171,16 @@ def test_the_random_effects_of_a_few_equal_studies_are_calibrated() -> None:
         assert 0.035 < np.mean(np.array(p) < 0.05) < 0.065
 
 
+def test_effects_of_studies_without_much_variance_have_a_summary() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(5_000):
+        effects = rng.normal(0, 1, rng.integers(2, 5)) * 10.0 ** rng.integers(-8, 8)
+        variances = (np.abs(effects).max() * 10.0 ** rng.integers(-12, -6)) ** 2 * rng.random(len(effects))
+        found = random_effects(effects, variances)
+        assert found.tau2 == pytest.approx(effects.var(ddof=1), rel=1e-6)
+        assert found.effect == pytest.approx(effects.mean(), abs=1e-6 * np.abs(effects).max())
+
+
 @pytest.mark.parametrize("effects", [[0.3, 0.1 + 0.2], [0.1 + 0.2 - 0.2, 0.1, 0.1], [0.0, 0.0]])
 def test_scatter_of_rounding_alone_is_none(effects: list[float]) -> None:
     variances = np.full(len(effects), 0.01)

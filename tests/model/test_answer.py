@@ -148,7 +148,7 @@ def test_scores_are_joined_in_order() -> None:
 # --- errors ---------------------------------------------------------------------------------------------
 
 ERRORS = [
-    NoGeneResolved(tuple(f"G{n}" for n in range(12))),
+    NoGeneResolved({f"G{n}": "not in the atlas" for n in range(12)}),
     UnknownField("tisue", ("tissue", "sex")),
     CellNotFound("s", "c"),
     LimitExceeded("k", 10_000, 1_000, "ask for fewer"),

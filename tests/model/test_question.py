@@ -37,7 +37,7 @@ from insignia_model.screen import signatures_of
 FIELDS = st.text(
     st.characters(codec="ascii", categories=("L", "N", "P"), exclude_characters="=!<>"), min_size=1
 )
-VALUES = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z"))).filter(lambda v: v == v.strip())
+VALUES = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"], exclude_characters="\0"))
 
 
 # --- conditions -----------------------------------------------------------------------------------------
@@ -258,8 +258,15 @@ def test_a_contrast_is_read_from_its_text_and_written_again(text: str, contrast:
     assert Contrast.parse(str(contrast)) == contrast
 
 
+@given(st.text("ab ,:\"=\n\r", min_size=1), st.text("ab ,:\"=\n\r", min_size=1))
+def test_a_contrast_of_any_values_reads_back_from_its_text(value: str, reference: str) -> None:
+    if value != reference:
+        contrast = Contrast("f", value, reference)
+        assert Contrast.parse(str(contrast)) == contrast
+
+
 @pytest.mark.parametrize(
-    "text", ["", "a", "a=b", "a=b:", "a=:b", "=b:c", "a=b:c:d", "a=b:b", "a:b", 'a="b:c']
+    "text", ["", "a", "a=b", "a=b:", "a=:b", "=b:c", "a=b:c:d", "a=b:b", "a:b", 'a="b:c', 'a="b"c:d', "a=b\rc:d"]
 )
 def test_a_text_that_is_no_contrast_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument, match="contrast"):

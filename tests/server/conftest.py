@@ -84,7 +84,7 @@ class FakeEngine:
             self.stopped.release()
             raise
 
-    def run(self, request, *, cancel=None, threads=None):
+    def run(self, request, *, cancel=None, threads=None, max_groups=None):
         self.asked.append(request)
         self.given_threads.append(threads)
         self._work(cancel)

@@ -149,6 +149,7 @@ def test_a_revision_that_cannot_be_taken_up_is_logged_and_the_server_goes_on(
             assert attempts.acquire(timeout=TIMEOUT_S)
     assert served.stub.Search(SEARCH).n_cells == 400
     assert "bad magic" in caplog.text
+    assert caplog.text.count("no newer revision") == 1
 
 
 def test_a_new_revision_is_told_to_the_log(serve, engine, monkeypatch, caplog):

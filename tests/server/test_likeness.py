@@ -23,7 +23,7 @@ def asked(engine):
     """What `run_similar` was called with; it works as `run` does, and answers the engine's result."""
     calls = []
 
-    def run_similar(request, *, cancel=None, threads=None):
+    def run_similar(request, *, cancel=None, threads=None, max_groups=None):
         calls.append((request, threads))
         engine._work(cancel)
         return engine.result
@@ -84,13 +84,6 @@ def test_what_is_malformed_or_over_a_limit_never_reaches_the_engine(
     code, info, _ = refused(lambda: stub.Similar(request_))
     assert (code, info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
     assert asked == []
-
-
-def test_too_many_groups_are_refused_as_those_of_a_search(serve, asked, refused):
-    stub = serve(max_groups=1).stub
-    _, info, message = refused(lambda: stub.Similar(pb.SimilarRequest(cells=CELLS)))
-    assert info.reason == "LIMIT_EXCEEDED"
-    assert message.startswith("groups: 2 is over")
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,6 @@ def test_bytes_that_are_no_message_are_an_invalid_argument(served, refused, meth
     [
         ({"max_k": 5}, "Search", pb.SearchRequest(signature=SIGNATURE, k=6)),
         ({"max_genes": 2}, "Search", SEARCH),
-        ({"max_groups": 1}, "Search", SEARCH),
         ({"max_genes": 2}, "ResolveGenes", pb.ResolveGenesRequest(genes=["A", "B", "C"])),
         ({"max_k": 1}, "GetCells", pb.GetCellsRequest(cells=[pb.CellId()] * 2)),
     ],

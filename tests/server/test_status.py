@@ -81,10 +81,10 @@ def test_any_data_fits_the_trailers(data, message):
 
 
 def test_twenty_thousand_unknown_genes_are_told_within_the_trailers(stub, engine, refused):
-    engine.error = errors.NoGeneResolved(tuple(f"GENE{i}" for i in range(20_000)))
+    engine.error = errors.NoGeneResolved({f"GENE{i}": "not in the atlas" for i in range(20_000)})
     code, info, message = refused(lambda: stub.Search(SEARCH))
     assert code is grpc.StatusCode.NOT_FOUND
-    assert info.metadata["missing"].startswith("GENE0,GENE1,")
+    assert info.metadata["names"].startswith("GENE0,GENE1,")
     assert "GENE0" in message
 
 

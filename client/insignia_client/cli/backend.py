@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from insignia_model import (
     Explanation,
     FieldInfo,
     GeneReport,
-    ScoreChunk,
+    ScoreStream,
     ScreenRequest,
     ScreenStream,
     SearchRequest,
@@ -58,7 +58,7 @@ class Backend(Protocol):
         cell_ids: bool = False,
         min_coverage: float = 0.0,
         strict: bool = False,
-    ) -> Iterator[ScoreChunk]:
+    ) -> ScoreStream:
         """Scores of all cells, in (study, row) order."""
         ...
 

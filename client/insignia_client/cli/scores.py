@@ -17,6 +17,7 @@ import numpy as np
 from insignia_client.cli import options
 from insignia_client.cli.backend import Backend, open_backend
 from insignia_client.cli.filters import note_empty
+from insignia_client.cli.genes import genes_text, inexact_text
 from insignia_client.cli.output import new_file, problems_of
 from insignia_model import HitRule, ScoreChunk, Scores, SearchRequest
 from insignia_model.errors import InvalidArgument
@@ -72,7 +73,7 @@ def scores(**given: Any) -> None:
     kept: list[ScoreChunk] = []
     with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
         backend.info()  # a server that does not answer is told of in time: the stream has no bound
-        chunks: Iterable[ScoreChunk] = backend.iter_scores(
+        stream = backend.iter_scores(
             request.signature,
             where=request.where,
             aggregate=request.aggregate,
@@ -80,7 +81,9 @@ def scores(**given: Any) -> None:
             min_coverage=request.min_coverage,
             strict=request.strict,
         )
-        chunks = _noting_none(chunks, backend, request)
+        name = request.signature.name
+        click.echo(f"{name}: {genes_text(stream.genes)}\n{inexact_text(stream.genes)}", err=True, nl=False)
+        chunks: Iterable[ScoreChunk] = _noting_none(stream, backend, request)
         if plot is not None:
             chunks = _keeping(chunks, kept)
         if out is None and plot is not None:

@@ -16,11 +16,11 @@ from insignia_index.null.bins import Bins, snapshot_bins
 from insignia_index.null.group_null import THOROUGH, GroupNull
 from insignia_index.null.pseudobulk import Pseudobulk
 from insignia_index.null.small_groups import untested
-from insignia_index.null.tail import false_discovery_rate
 from insignia_index.search.grouping import Grouping
 from insignia_index.search.plan import Query
 from insignia_index.snapshot import Snapshot
 from insignia_model.condition import Condition
+from insignia_model.fdr import false_discovery_rate
 from insignia_model.table import Column, Table
 
 Floats = npt.NDArray[np.float64]

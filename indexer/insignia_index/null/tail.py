@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaincc, ndtr
@@ -72,14 +70,3 @@ def _beyond(draws: Floats, observed: float, counted: float) -> float:
     distance = (observed - threshold) / scale
     log_tail = -distance if shape < 1e-6 else -np.log1p(shape * distance) / shape
     return float(max(SMALLEST_P, n_tail / len(draws) * np.exp(log_tail)))
-
-
-def false_discovery_rate(p: Floats) -> Floats:
-    """Benjamini-Hochberg FDR of p (n,); NaN, which is no test, stays NaN."""
-    from scipy.stats import false_discovery_control  # half a second to import
-
-    rate: Any = np.full(len(p), np.nan)
-    tested = ~np.isnan(p)
-    if tested.any():
-        rate[tested] = false_discovery_control(p[tested])
-    return np.asarray(rate)

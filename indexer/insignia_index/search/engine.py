@@ -80,12 +80,20 @@ class Session:
 
 
 def search(
-    session: Session, request: SearchRequest, cancel: CancelToken, n_threads: int | None = None
+    session: Session,
+    request: SearchRequest,
+    cancel: CancelToken,
+    n_threads: int | None = None,
+    max_groups: int | None = None,
 ) -> SearchResult:
-    """Answer a request: from the exact scores of all cells that pass, or from what FAISS proposes."""
+    """Answer a request: from the exact scores of all cells that pass, or from what FAISS proposes.
+
+    More groups, or samples in them, than ``max_groups`` are refused with `LimitExceeded`.
+    """
     started = time.perf_counter()
     query = plan_query(session.snapshot, request.signature, request.aggregate, request.strict)
     grouping = session.grouping(request, query)
+    grouping.check_size(max_groups)
     choice = choose_engine(session, request, grouping)
     work = session.work(grouping, cancel, n_threads)
 

@@ -18,6 +18,7 @@ from insignia_index.kernels.slots import sort_by_slot
 from insignia_index.search.filters import check_fields, study_mask
 from insignia_index.snapshot import Snapshot
 from insignia_model.condition import Condition
+from insignia_model.errors import LimitExceeded
 from insignia_model.table import Column
 
 Ints = npt.NDArray[np.int64]
@@ -61,6 +62,16 @@ class Grouping:
         rows: Ints = np.repeat(snapshot.block_starts[slot_block], self.slot_cells)
         rows += self.order
         return rows
+
+    def check_size(self, limit: int | None) -> None:
+        """Raise `LimitExceeded` if more than ``limit`` groups, or samples in them, have cells that pass."""
+        if limit is None or max(self.n_groups, len(self.unit_group)) <= limit:
+            return
+        units = np.unique(self.slot_unit[self.slot_cells > 0])
+        groups = np.unique(self.unit_group[units])
+        for what, found in (("groups", groups), ("samples", units)):
+            if len(found) > limit:
+                raise LimitExceeded(what, len(found), limit, "group by fields with fewer values, or filter")
 
     @property
     def size_bytes(self) -> int:

@@ -89,7 +89,8 @@ def plan_query(snapshot: Snapshot, signature: Signature, aggregate: str, strict:
     if gene_ids[order[0]] < 0 or not weights.all():
         order = order[(gene_ids[order] >= 0) & (weights[order] != 0)]
     if not len(order):
-        raise NoGeneResolved(tuple(n for n in asked if n not in report.resolved) or signature.genes)
+        problems = report.problems()
+        raise NoGeneResolved({n: "has weight 0" if n in report.resolved else problems[n] for n in asked})
     return query_of(snapshot, gene_ids[order], weights[order], aggregate, report)
 
 

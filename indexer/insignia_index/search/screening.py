@@ -61,13 +61,14 @@ class Screening:
 
     def __init__(
         self, session: Session, threads: BackgroundThreads, request: ScreenRequest, cancel: CancelToken,
-        memory_bytes: int = MEMORY_BYTES, chunk_bytes: int | None = None,
+        memory_bytes: int = MEMORY_BYTES, chunk_bytes: int | None = None, max_groups: int | None = None,
     ) -> None:  # fmt: skip
         self._session = session
         self._threads = threads
         self._request = request
         self._cancel = cancel
         self._grouping = session.groupings.get(request.group_by, request.where, None)
+        self._grouping.check_size(max_groups)
         self._dtype = score_dtype(session.value_bits)
         n_cells, n_slots = session.snapshot.n_cells, len(self._grouping.slot_unit)
         self._block_cells = int(session.snapshot.block_cells.max(initial=0))
@@ -87,12 +88,18 @@ class Screening:
     def chunks(self, items: Iterable[Item]) -> Generator[ScreenChunk, None, None]:
         """Rows of the signatures, scored a batch at a time, of which the next is read meanwhile."""
         self._ahead = ReadAhead(iter(items), self.plan.n_per_batch, self._planned)
+        is_empty = True
         try:
             while batch := self._ahead.take():
+                is_empty = False
                 yield from self._chunks(batch)
         except KeyboardInterrupt:
             self._cancel.cancel()  # the threads, which nobody waits for any more
             raise
+        if is_empty:  # the columns
+            rows = _Rows(self._grouping, self._request)
+            rows.skip("", "")
+            yield ScreenChunk(0, rows.chunk().table.head(0))
 
     def _chunks(self, batch: list[Planned]) -> Iterator[ScreenChunk]:
         queries = [query for _, query in batch if isinstance(query, Query)]

@@ -28,11 +28,19 @@ Ints = npt.NDArray[np.int64]
 
 
 def similar(
-    session: Session, request: SimilarRequest, cancel: CancelToken, n_threads: int | None = None
+    session: Session,
+    request: SimilarRequest,
+    cancel: CancelToken,
+    n_threads: int | None = None,
+    max_groups: int | None = None,
 ) -> SearchResult:
-    """Answer a request: from the exact scores of all cells that may be found, or from what FAISS proposes."""
+    """Answer a request: from the exact scores of all cells that may be found, or from what FAISS proposes.
+
+    ``max_groups``: as in `search`.
+    """
     started = time.perf_counter()
     plan = plan_similar(session, request, cancel, n_threads)
+    plan.grouping.check_size(max_groups)
     choice = choose_engine(session, request, plan.grouping)
 
     def whole() -> SearchResult:

@@ -72,8 +72,9 @@ def _between(effects: Floats, variances: Floats, q: float) -> float:
     expected = len(effects) - 1
     if q <= expected:
         return 0.0
-    # with tau2 above the squares about the plain mean, every weight is below its inverse
-    largest = float(((effects - effects.mean()) ** 2).sum())
+    # with tau2 above the squares about the plain mean, every weight is below its inverse; twice as much,
+    # because of tiny variances that alone may be lost in rounding
+    largest = 2 * float(((effects - effects.mean()) ** 2).sum())
     return float(
         brentq(lambda tau2: _squares(tau2, effects, variances) - expected, 0.0, largest, xtol=1e-14 * largest)
     )

@@ -23,10 +23,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import false_discovery_control
 
 from insignia_index.statistics.linear import Estimate, paired, stratified
 from insignia_index.statistics.meta import RandomEffects, random_effects
+from insignia_model.fdr import false_discovery_rate
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -158,7 +158,7 @@ def with_fdr(rows: Sequence[Comparison]) -> list[Comparison]:
     found = list(rows)
     if tested:
         p = [row.estimate.p for row in (rows[i] for i in tested) if row.estimate is not None]
-        for i, fdr in zip(tested, false_discovery_control(p).tolist(), strict=True):
+        for i, fdr in zip(tested, false_discovery_rate(p).tolist(), strict=True):
             found[i] = replace(rows[i], fdr=fdr)
     return found
 
