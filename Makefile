@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-gpu check format bench bench-peer bench-gpu proto proto-check clean clean-kernels
+.PHONY: demo test test-gpu check format bench bench-peer bench-gpu proto proto-check clean
 
 .venv/.done: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -51,9 +51,6 @@ proto-check: .venv/.done  ## lint proto/ and see that the generated modules are 
 	diff -r -x '*.proto' -x '*.pyi' -x '__init__.py' -x py.typed -x __pycache__ .proto-check/insignia_proto proto/insignia_proto
 	rm -rf .proto-check
 
-# numba looks at a kernel's own file only: after a change of a function that other kernels call, forget them all
-clean-kernels:         ## remove compiled kernels
+clean:
 	find indexer -name '*.nb[ic]' -delete
-
-clean: clean-kernels
 	rm -rf .venv .venv-peer demo .proto-check

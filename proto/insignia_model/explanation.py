@@ -122,7 +122,7 @@ class Explanation:
             "n_hits": self.n_hits,
             "cutoff": self.cutoff,
             "elapsed_ms": round(self.elapsed_ms, 3),
-            "genes": {"resolved": list(self.genes.resolved.values()), "missing": list(self.genes.missing)},
+            "genes": self.genes.to_dict(),
             "sentences": list(self.sentences),
             "groups": groups,
             "gene_summary": list(self.gene_summary_table.rows()),

@@ -108,6 +108,11 @@ class GeneReport:
             }
         )
 
+    def to_dict(self) -> dict[str, object]:
+        """As the JSON of an answer has it; ``resolved`` are the symbols that are used."""
+        used = list(dict.fromkeys(self.resolved.values()))
+        return {"resolved": used, "missing": list(self.missing)} | self.account()
+
     def account(self) -> dict[str, object]:
         """All but ``resolved`` and ``missing`` as JSON has it."""
         return {

@@ -138,11 +138,7 @@ class SearchResult:
             "cutoff": self.cutoff,
             "elapsed_ms": round(self.elapsed_ms, 3),
             "unsigned_atlas": self.unsigned_atlas,
-            "genes": {
-                "resolved": list(dict.fromkeys(self.genes.resolved.values())),
-                "missing": list(self.genes.missing),
-            }
-            | self.genes.account(),
+            "genes": self.genes.to_dict(),
             "cells": cells,
             "groups": groups,
         }

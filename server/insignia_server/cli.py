@@ -29,14 +29,14 @@ DEFAULT = ServerConfig()
     envvar="INSIGNIA_THREADS",
     default=DEFAULT.threads,
     show_default=True,
-    help="Of a search that runs alone.",
+    help="Threads for one search while no other runs.",
 )
 @click.option(
     "--processes",
     envvar="INSIGNIA_PROCESSES",
     default=DEFAULT.processes,
     show_default=True,
-    help="That share the port: Python computes on one core a process between the scoring of searches.",
+    help="Server processes behind one port; more than one helps with many clients at once.",
 )
 @click.option("--max-concurrent", default=0, help="Searches at once; 0: as many as threads.")
 @click.option(
@@ -91,7 +91,7 @@ DEFAULT = ServerConfig()
     "--device-memory",
     default=DEFAULT.device_memory,
     metavar="BYTES",
-    help="Of a GPU, for postings; 0: what is free, less room to work in.",
+    help="GPU memory for postings; 0: what is free, less room to work in.",
 )
 @click.option(
     "--refresh",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent import futures
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -25,6 +25,7 @@ from insignia_model import (
     FieldInfo,
     GeneReport,
     ScoreChunk,
+    ScoreStream,
     SearchRequest,
     SearchResult,
     StudyInfo,
@@ -68,7 +69,10 @@ class FakeAtlas:
             min_cells=request.min_cells,
         )
 
-    def iter_scores(self, signature: Any, *, cell_ids: bool = False, **_: Any) -> Iterator[ScoreChunk]:
+    def iter_scores(self, signature: Any, *, cell_ids: bool = False, **_: Any) -> ScoreStream:
+        return ScoreStream(self._chunks(cell_ids), self.resolve_genes(signature.genes if signature else ()))
+
+    def _chunks(self, cell_ids: bool) -> Generator[ScoreChunk, None, None]:
         names = ("a", "b", "c") if cell_ids else ()
         yield ScoreChunk("kang", np.array([0, 1, 2]), np.array([0.1, 0.2, 0.3], np.float32), names)
         yield ScoreChunk("baron", np.array([4, 7, 9]), np.array([0.1, 0.2, 0.3]), names)

@@ -285,7 +285,7 @@ def test_a_file_appears_only_when_it_is_complete(run: Run, tmp_path: Path, monke
         yield from ()
         raise InvalidArgument("x", "breaks off")
 
-    monkeypatch.setattr(type(run_atlas(run)), "iter_scores", fail)
+    monkeypatch.setattr(type(run_atlas(run)), "_chunks", fail)
     assert run("scores", "--genes", "CD14", "--out", str(out), served=False)[0] == 2
     assert out.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["groups.csv"]

@@ -75,7 +75,10 @@ def test_the_scores_are_drawn_embedded_and_served(extra, atlas_path, address, tm
     for source in (("--atlas", str(atlas_path)), ("--server", address)):
         png, csv = tmp_path / "x.png", tmp_path / "x.csv"
         asked = ("scores", *source, "--signature", str(DATA / "signatures.gmt"), "--name", "MS1", *extra)
-        assert run(capsys, *asked, "--plot", str(png)) == (0, "", "")
+        code, out, told = run(capsys, *asked, "--plot", str(png))
+        assert (code, out) == (0, "")
+        assert told.startswith("MS1: 88 genes used, 11 not in the atlas: ")
+        assert "FAM65B used as RIPOR2 (previous symbol)" in told
         assert png.read_bytes().startswith(b"\x89PNG")
         assert run(capsys, *asked, "--plot", str(png), "--out", str(csv))[0] == 0
         assert len(csv.read_text().splitlines()) == 3_704

@@ -292,6 +292,19 @@ def test_nothing_is_said_of_an_even_signature(tmp_path: Path) -> None:
         assert atlas.explain(["G0"], group_by="kind").sentences == ()
 
 
+def test_negative_weights_on_an_atlas_without_signs_are_told_of(tmp_path: Path) -> None:
+    made = of_values([[1, 1, 1], [2, 2, 2]], ["a", "b"])
+    with Atlas.open(build(tmp_path, [made])) as atlas:
+        assert atlas.explain({"G0": 1.0, "G1": 1.0}, group_by="kind").sentences == ()
+        told = atlas.explain({"G0": 1.0, "G1": -1.0}, group_by="kind").sentences
+        assert "The attributions of this atlas have no sign" in told[-1]
+    made.values[0, 0] = -1
+    (tmp_path / "signed").mkdir()
+    with Atlas.open(build(tmp_path / "signed", [made])) as atlas:
+        told = atlas.explain({"G0": 1.0, "G1": -1.0}, group_by="kind").sentences
+        assert not any("no sign" in sentence for sentence in told)
+
+
 def test_small_groups_are_listed_but_not_ranked(tmp_path: Path) -> None:
     made = of_values([[1, 1, 1], [2, 2, 2]], ["a", "b"])
     made.values[16:] = 3

@@ -192,6 +192,30 @@ def test_who_may_write_nowhere_still_has_a_place_for_compiled_kernels(
     assert Path(cache.numba.config.CACHE_DIR).stat().st_mode & 0o777 == 0o700
 
 
+def test_kernels_of_other_sources_are_forgotten(tmp_path: Path) -> None:
+    package = tmp_path / "insignia_index" / "kernels"
+    shutil.copytree(Path(cache.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package.parent / "__init__.py").touch()
+    (package / "called.py").write_text("from numba import njit\n@njit\ndef called(): return 1\n")
+    (package / "caller.py").write_text(
+        "from numba import njit\nfrom insignia_index.kernels.called import called\n"
+        "@njit(cache=True)\ndef caller(): return called()\n"
+    )
+    code = (
+        "from insignia_index.kernels.caller import caller; value = caller();"
+        "print(value, sum(caller.stats.cache_hits.values()))"
+    )
+
+    def found() -> str:
+        environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+        command = [sys.executable, "-c", code]
+        return subprocess.check_output(command, text=True, env=environment, timeout=120).strip()
+
+    assert [found(), found()] == ["1 0", "1 1"]
+    (package / "called.py").write_text("from numba import njit\n@njit\ndef called(): return 2\n")
+    assert [found(), found()] == ["2 0", "2 1"]
+
+
 def test_who_waits_for_the_compiler_at_a_terminal_is_told_once(tmp_path: Path) -> None:
     code = (
         "import numpy as np; from insignia_index.kernels.order import nth_smallest;"
@@ -206,8 +230,10 @@ def test_who_waits_for_the_compiler_at_a_terminal_is_told_once(tmp_path: Path) -
         )
         assert done.stdout.split() == [b"3.0", b"4.0"]
         os.write(theirs, b".")  # so that there is something to read
+        found = b""
         with os.fdopen(ours, "rb", 0) as stream:
-            found = stream.read(1000)
+            while not found.endswith(b"."):
+                found += stream.read(1000)
         os.close(theirs)
         return found.decode().replace("\r\n", "\n")
 

@@ -81,8 +81,9 @@ def scores(**given: Any) -> None:
             min_coverage=request.min_coverage,
             strict=request.strict,
         )
-        name = request.signature.name
-        click.echo(f"{name}: {genes_text(stream.genes)}\n{inexact_text(stream.genes)}", err=True, nl=False)
+        if stream.genes.problems():
+            used = f"{request.signature.name}: {genes_text(stream.genes)}"
+            click.echo(f"{used}\n{inexact_text(stream.genes)}", err=True, nl=False)
         chunks: Iterable[ScoreChunk] = _noting_none(stream, backend, request)
         if plot is not None:
             chunks = _keeping(chunks, kept)

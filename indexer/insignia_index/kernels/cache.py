@@ -1,11 +1,15 @@
-"""Kernels are compiled when they are first used, and kept: where, and that somebody waits for it.
+"""Kernels are compiled when they are first used, and kept: where, for how long, and that somebody waits.
 
 A container's user often may write neither beside the sources nor to a cache directory. numba then refuses
 every function that is to be kept.
+
+numba keeps what it compiled as long as the function's own file stays the same, whatever becomes of functions
+of other files that are compiled into it. So what was kept for other sources is forgotten.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import stat
@@ -18,14 +22,38 @@ from numba.core.event import Event, Listener, register
 
 log = logging.getLogger(__name__)
 
+#: Of a folder with compiled kernels: the digest of the sources that they were compiled from.
+_RECORD = "insignia-kernels.sha256"
+
 
 def find_place() -> None:
     """Give numba a place if it has none. Before any function that is to be kept is defined."""
     try:
-        numba.njit(cache=True)(_probe)  # compiles nothing yet, but looks for the place
-    except RuntimeError:
+        _forget_others(_place())
+    except (RuntimeError, OSError):
         # the variable too: numba reads it again when another of its variables has changed
-        os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = str(_own_folder())
+        own = _own_folder()
+        os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = str(own)
+        _forget_others(own)
+
+
+def _place() -> Path:
+    """Where numba keeps the kernels of this package; raises RuntimeError if it finds no place."""
+    return Path(numba.njit(cache=True)(_probe).stats.cache_path)  # compiles nothing yet
+
+
+def _forget_others(place: Path) -> None:
+    """Remove the indexes of kernels that were compiled from other sources than the ones here."""
+    sources, digest = sorted(Path(__file__).parent.glob("*.py")), hashlib.sha256()
+    for source in sources:
+        digest.update(source.read_bytes())
+    place.mkdir(parents=True, exist_ok=True)
+    record = place / _RECORD
+    if record.exists() and record.read_text() == digest.hexdigest():
+        return
+    for index in place.rglob("*.nbi"):
+        index.unlink(missing_ok=True)
+    record.write_text(digest.hexdigest())
 
 
 def tell_of_compiling() -> None:

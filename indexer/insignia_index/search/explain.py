@@ -37,6 +37,7 @@ from insignia_index.snapshot import Snapshot
 from insignia_model.errors import LimitExceeded
 from insignia_model.explanation import Explanation
 from insignia_model.request import SearchRequest, check_group_by
+from insignia_model.result import UNSIGNED_NOTE
 from insignia_model.table import Column, Table
 
 #: Columns of groups, and of genes by group, besides those of a search.
@@ -90,10 +91,15 @@ def explain(
         group_table=groups.table(selection.slot_hits, query.measured),
         gene_table=groups.gene_table(),
         gene_summary_table=groups.summary_table(),
-        sentences=groups.sentences(cells.parts),
+        sentences=(*groups.sentences(cells.parts), *_on_direction(session, request, grouping)),
         signature=request.signature.name,
         min_cells=request.min_cells,
     )
+
+
+def _on_direction(session: Session, request: SearchRequest, grouping: Grouping) -> tuple[str, ...]:
+    has_none = grouping.n_cells > 0 and session.snapshot.is_unsigned and request.has_negative
+    return (f"{UNSIGNED_NOTE[0].upper()}{UNSIGNED_NOTE[1:]}",) if has_none else ()
 
 
 def _check_rows(

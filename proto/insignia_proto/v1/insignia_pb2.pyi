@@ -150,7 +150,8 @@ Global___GeneMatch: typing_extensions.TypeAlias = GeneMatch
 @typing.final
 class Signature(google.protobuf.message.Message):
     """Gene weights. `genes` and `weights` run in parallel; no weights: each gene weighs 1.
-    A negative weight: the gene should be low. A server takes names of up to 1,000 characters, and so many genes as it was told.
+    A negative weight: the gene should be low. A server takes names of
+    up to 1,000 characters, and at most --max-genes genes (20,000 unless told otherwise).
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -309,7 +310,9 @@ class SearchRequest(google.protobuf.message.Message):
     RECALL_TARGET_FIELD_NUMBER: builtins.int
     GROUPS_FIELD_NUMBER: builtins.int
     k: builtins.int
-    """How many best cells to return. Default 100; 0 returns none. The server has an upper limit."""
+    """How many best cells to return. Default 100; 0 returns none; at most the server's --max-k
+    (100,000 unless told otherwise).
+    """
     aggregate: Global___Aggregate.ValueType
     """Default: mean."""
     quantiles: builtins.bool
@@ -450,7 +453,9 @@ class SimilarRequest(google.protobuf.message.Message):
     RECALL_TARGET_FIELD_NUMBER: builtins.int
     GROUPS_FIELD_NUMBER: builtins.int
     k: builtins.int
-    """How many best cells to return. Default 100; 0 returns none. The server has an upper limit."""
+    """How many best cells to return. Default 100; 0 returns none; at most the server's --max-k
+    (100,000 unless told otherwise).
+    """
     quantiles: builtins.bool
     """Also the median and the 90th percentile of the scores of every group."""
     min_cells: builtins.int
