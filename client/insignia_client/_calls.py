@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from insignia_client import _convert
 from insignia_client._errors import typed
 from insignia_client._tables import Malformed, table
-from insignia_client.errors import IncompatibleServer
+from insignia_client.errors import IncompatibleServer, is_address
 from insignia_model import (
     AtlasInfo,
     CellId,
@@ -99,8 +99,8 @@ class Wire:
     max_message_bytes: int
 
     def __post_init__(self) -> None:
-        if not self.target:
-            raise InvalidArgument("target", "is empty; write HOST:PORT")
+        if not is_address(self.target):
+            raise InvalidArgument("target", f"{self.target!r} is not HOST:PORT, such as 127.0.0.1:50051")
         if not 0 <= self.retries <= MAX_RETRIES:
             raise InvalidArgument("retries", f"{self.retries} is not from 0 to {MAX_RETRIES}")
         if not 1 <= self.max_message_bytes < 1 << 31:
@@ -117,10 +117,12 @@ class Wire:
             # a dead connection is noticed in a long stream too; servers allow one ping in 5 minutes
             ("grpc.keepalive_time_ms", 300_000),
             ("grpc.keepalive_timeout_ms", 20_000),
-            # a server that restarts is found again within the retries, not after gRPC's first second
+            # a server that restarts is found again within the retries, not after gRPC's first second. The
+            # least back-off stays gRPC's: it is also how long connecting may take
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 5_000),
+            ("grpc.max_reconnect_backoff_ms", 500),
+            # a connection each, which a server of several processes spreads over them
+            ("grpc.use_local_subchannel_pool", 1),
             ("grpc.enable_retries", int(self.retries > 0)),
             ("grpc.service_config", json.dumps(self._service_config())),
         ]

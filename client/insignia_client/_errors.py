@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import grpc
@@ -66,7 +67,7 @@ def _by_status(code: grpc.StatusCode, details: str, target: str, timeout_s: floa
             return errors.CallCancelled(target)
         case grpc.StatusCode.UNIMPLEMENTED:
             return errors.IncompatibleServer(target, details)
-        case grpc.StatusCode.RESOURCE_EXHAUSTED if details.startswith("SERVER: Received message larger"):
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if re.match("SERVER: Received|CLIENT: Sent", details):
             return errors.QuestionTooLarge(target, details)
         case grpc.StatusCode.RESOURCE_EXHAUSTED if "larger than max" in details:
             return errors.AnswerTooLarge(target, details)

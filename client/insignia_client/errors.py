@@ -8,7 +8,7 @@
     ├── DeadlineExceeded     no answer within timeout_s
     ├── CallCancelled        the call was cancelled
     ├── AnswerTooLarge       the answer is over max_message_bytes
-    ├── QuestionTooLarge     the request is over the server's limit
+    ├── QuestionTooLarge     the request is over the server's limit, or the client's
     ├── IncompatibleServer   what answers does not speak this version of the protocol
     ├── ServerError          the server failed
     └── ClientClosed         the client was used after its close
@@ -20,22 +20,40 @@ import re
 
 from insignia_model.errors import ServiceError
 
+_LOCAL = ("localhost:", "127.0.0.1:", "[::1]:")
 #: Kinds of names that gRPC resolves besides HOST:PORT.
 _SCHEMES = ("unix:", "unix-abstract:", "dns:", "ipv4:", "ipv6:", "vsock:", "xds:")
 
 
 def is_address(target: str) -> bool:
     """Whether a target is HOST:PORT, or one of gRPC's other names."""
-    return target.startswith(_SCHEMES) or re.fullmatch(r"(\[[^\]]+\]|[^\s:/]+):\d{1,5}", target) is not None
+    if target.startswith(_SCHEMES):
+        return True
+    # gRPC takes a port modulo 65,536
+    return re.fullmatch(r"(\[[^\]]+\]|[^\s:/]+):\d{1,5}", target) is not None and _port(target) < 1 << 16
+
+
+def _port(target: str) -> int:
+    return int(target.rpartition(":")[2])
 
 
 class ServerUnavailable(ServiceError):
     """Nobody answers at the target, or the connection broke."""
 
     def __init__(self, target: str, problem: str) -> None:
-        listen = f"`insignia serve ATLAS --listen {target}` starts one"
-        advice = listen if is_address(target) else "an address is HOST:PORT, such as 127.0.0.1:50051"
-        super().__init__(f"no Insignia server answers at {target} ({problem}); {advice}", target=target)
+        super().__init__(
+            f"no Insignia server answers at {target} ({problem}); {_advice(target, problem)}", target=target
+        )
+
+
+def _advice(target: str, problem: str) -> str:
+    if re.search(r"handshake|certificate|verification|WRONG_VERSION|SSL", problem, re.IGNORECASE):
+        return "what listens there was not accepted as its host: check the certificates, the CA and the name"
+    if re.search(r"SETTINGS|HTTP|frame|socket closed", problem, re.IGNORECASE):
+        return "what listens there does not speak gRPC, or wants TLS, or wants none"
+    if target.startswith(_LOCAL):
+        return f"`insignia serve ATLAS --listen {target}` starts one"
+    return "see that it runs, listens to other machines, and that no firewall is between"
 
 
 class DeadlineExceeded(ServiceError):
@@ -69,12 +87,14 @@ class AnswerTooLarge(ServiceError):
 
 
 class QuestionTooLarge(ServiceError):
-    """The request is larger than the server accepts."""
+    """The request is larger than the server accepts, or than the client was told to send."""
 
     def __init__(self, target: str, problem: str) -> None:
+        here = "client a larger max_message_bytes"
+        there = "server have a larger --max-message-bytes"
         super().__init__(
-            f"the request is too large for {target} ({problem}); ask with fewer or shorter names, or let the "
-            "server have a larger --max-message-bytes",
+            f"the request is too large for {target} ({problem}); ask with fewer or shorter names, or "
+            f"{f'give the {here}' if 'Sent message' in problem else f'let the {there}'}",
             target=target,
         )
 

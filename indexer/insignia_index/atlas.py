@@ -123,9 +123,10 @@ class Atlas(SimilarCells):
         return Session(snapshot, Groupings(snapshot), genes, Buffers(), self._threads, dense, device)
 
     def refresh(self) -> bool:
-        """Take up a newer revision if there is one; searches that run keep theirs."""
+        """Take up a newer revision; searches that run keep theirs. Raises `AtlasReplaced`."""
         with self._refreshing:
             current = self._session
+            self._store.check_place()
             if read_revision(self._store) == current.snapshot.revision:
                 return False
             self._open_session = self._new_session(current)

@@ -21,6 +21,7 @@
     ├── AtlasError               the atlas directory
     │   ├── AtlasNotFound
     │   ├── AtlasClosed          used after its close
+    │   ├── AtlasReplaced        its directory is no longer there, or another one is
     │   ├── AtlasLocked          another writer is at work
     │   ├── TooManyReaders       so many have it open that nobody else can
     │   ├── AtlasCorrupt         a file is not what the catalog says it is
@@ -224,6 +225,17 @@ class AtlasClosed(AtlasError):
 
     def __init__(self, path: object) -> None:
         super().__init__(f"the atlas {path} is closed; open it again", path=str(path))
+
+
+class AtlasReplaced(AtlasError):
+    """Where the atlas was opened, it is no longer."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(
+            f"the atlas {path} that is open was removed, or another one was put in its place; "
+            "what is open still answers, until it is opened again (a server: started again)",
+            path=str(path),
+        )
 
 
 class AtlasLocked(AtlasError):

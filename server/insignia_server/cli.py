@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import faulthandler
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,9 @@ DEFAULT = ServerConfig()
 def serve(atlas: Path, log_level: str, **settings: Any) -> None:
     """Serve an atlas over gRPC until SIGTERM, Ctrl-C or the end of its terminal (but for nohup)."""
     log_to_stderr(log_level)
+    # a file that somebody cuts off while it is mapped ends the process: let it say where
+    with suppress(OSError):  # where stderr is no file
+        faulthandler.enable()
     _serve(atlas, ServerConfig(**settings), log_level)
 
 

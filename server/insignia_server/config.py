@@ -92,7 +92,7 @@ class ServerConfig:
         host, colon, port = self.listen.rpartition(":")
         if not (
             host
-            and not host.startswith(("unix:", "dns:"))
+            and not host.startswith(("unix:", "dns:", "ipv4:", "ipv6:"))
             and colon
             and port.isascii()
             and port.isdigit()

@@ -44,6 +44,7 @@ CODES: dict[type[InsigniaError], grpc.StatusCode] = {
     errors.AtlasError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.AtlasNotFound: grpc.StatusCode.FAILED_PRECONDITION,
     errors.AtlasClosed: grpc.StatusCode.UNAVAILABLE,
+    errors.AtlasReplaced: grpc.StatusCode.FAILED_PRECONDITION,
     errors.AtlasLocked: grpc.StatusCode.UNAVAILABLE,
     errors.AtlasCorrupt: grpc.StatusCode.DATA_LOSS,
     errors.UnsupportedFormat: grpc.StatusCode.FAILED_PRECONDITION,

@@ -9,13 +9,15 @@ import grpc
 import numpy as np
 import pytest
 
-from insignia_client import Client, HitRule, Signature, gt
+from insignia_client import AsyncClient, Client, HitRule, Signature, gt
+from insignia_client._calls import Wire
 from insignia_client.errors import (
     AnswerTooLarge,
     CallCancelled,
     ClientClosed,
     DeadlineExceeded,
     IncompatibleServer,
+    QuestionTooLarge,
     ServerError,
     ServerUnavailable,
 )
@@ -301,3 +303,38 @@ def test_all_errors_of_the_connection_are_service_errors() -> None:
     kinds = [v for v in vars(errors).values() if isinstance(v, type) and issubclass(v, Exception)]
     assert len(kinds) > 5
     assert all(issubclass(kind, ServiceError) for kind in kinds)
+
+
+@pytest.mark.parametrize(
+    ("target", "problem", "advice"),
+    [
+        ("127.0.0.1:5", "connection refused", "`insignia serve ATLAS --listen 127.0.0.1:5` starts one"),
+        ("other:5", "connection refused", "no firewall is between"),
+        ("unix:/tmp/x", "no such file", "no firewall is between"),
+        ("other:5", "Ssl handshake failed: CERTIFICATE_VERIFY_FAILED", "check the certificates"),
+        ("other:5", "Hostname Verification Check failed", "check the certificates"),
+        ("127.0.0.1:5", "Expected SETTINGS frame as the first frame, got frame type 79", "not speak gRPC"),
+    ],
+)
+def test_an_unavailable_server_gets_the_advice_that_fits(target: str, problem: str, advice: str) -> None:
+    assert advice in str(ServerUnavailable(target, problem))
+
+
+@pytest.mark.parametrize("target", ["", "localhost", "localhost:", "localhost:90000", "a b:5", "http://a:5"])
+def test_a_target_that_is_no_address_is_refused(target: str) -> None:
+    for kind in (Client, AsyncClient):
+        with pytest.raises(InvalidArgument, match="is not HOST:PORT"):
+            kind(target)
+
+
+def test_what_this_client_may_not_send_is_the_clients_limit(server: Any) -> None:
+    refused = pytest.raises(QuestionTooLarge, match="give the client a larger max_message_bytes")
+    with Client(server.target, max_message_bytes=1_000, retries=0) as client, refused:
+        client.search([f"GENE{n}" for n in range(1_000)])
+
+
+def test_clients_have_connections_of_their_own() -> None:
+    options = dict(Wire("127.0.0.1:5", 1.0, 2, 1 << 20).options)
+    assert options["grpc.use_local_subchannel_pool"] == 1
+    # the least back-off is also the time that connecting may take: 100 ms are too few for a distant server
+    assert "grpc.min_reconnect_backoff_ms" not in options

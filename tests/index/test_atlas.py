@@ -1,5 +1,6 @@
 """The embedded API: what a researcher types."""
 
+import shutil
 import threading
 from collections.abc import Iterator
 from itertools import pairwise
@@ -11,6 +12,7 @@ import pytest
 from insignia_index import Atlas, HitRule, InputFile, Signature, build_atlas
 from insignia_model.errors import (
     AtlasClosed,
+    AtlasReplaced,
     CellNotFound,
     InvalidArgument,
     InvalidSignature,
@@ -180,3 +182,20 @@ def test_an_atlas_is_not_opened_with_no_thread(atlas: Atlas) -> None:
     for threads in (0, -3):
         with pytest.raises(InvalidArgument, match="threads"):
             Atlas.open(atlas.path, threads=threads)
+
+
+def test_an_atlas_whose_directory_was_replaced_says_so_and_still_answers(tmp_path: Path) -> None:
+    path, other = build(tmp_path, [study("A")]), tmp_path / "other"
+    shutil.copytree(path, other)
+    with Atlas.open(path) as atlas:
+        assert not atlas.refresh()
+        path.rename(tmp_path / "old")
+        for _ in range(2):  # nothing there, then another one
+            with pytest.raises(AtlasReplaced, match="another one was put in its place"):
+                atlas.refresh()
+            assert atlas.search(["G1"]).n_cells > 0
+            if other.exists():
+                other.rename(path)
+        shutil.rmtree(path)
+        (tmp_path / "old").rename(path)
+        assert not atlas.refresh()

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import statsmodels.formula.api as smf
 from scipy import stats
 
 from insignia_index import Atlas, HitRule
@@ -16,6 +15,7 @@ from insignia_model.errors import InvalidArgument, UnknownField
 
 from .made import Study, blocks_of, build, study
 from .oracle import Oracle, hits
+from .weighted_fit import weighted
 
 GENES = ["G0", "G3", "G7"]
 MEASURES = ("hit_fraction", "mean")
@@ -69,7 +69,7 @@ def values_of(cells: pd.DataFrame, min_cells: int) -> pd.DataFrame:
     """Hit fraction and mean of every sample that has enough cells, by (study, sample)."""
     named = cells[cells["sample"].notna()]
     found = named.groupby(["study", "sample"]).agg(
-        n=("score", "size"), hit_fraction=("hit", "mean"), mean=("score", "mean")
+        n=("score", "size"), hit_fraction=("hit", "mean"), mean=("score", "mean"), variance=("score", "var")
     )
     return found[found["n"] >= min_cells]
 
@@ -90,10 +90,14 @@ def check(row: dict[str, Any], a: pd.DataFrame, b: pd.DataFrame) -> None:
         a, b = (side[side.index.get_level_values(0).isin(shared)] for side in (a, b))
         frame = pd.concat([a.assign(side=1.0), b.assign(side=0.0)]).reset_index()
         frame["y"] = frame[row["measure"]]
-        fit = smf.ols("y ~ C(study) + side" if len(shared) > 1 else "y ~ side", frame).fit()
+        n = frame["n"]
+        rate, within = (frame["hit_fraction"] * n).sum() / n.sum(), (frame["variance"] * (n - 1)).sum()
+        is_fraction = row["measure"] == "hit_fraction"
+        frame["noise"] = (rate * (1 - rate) if is_fraction else within / (n - 1).sum()) / n
+        t, p, low, high = weighted("y ~ C(study) + side" if len(shared) > 1 else "y ~ side", frame)
         assert row["design"] == ("stratified" if len(shared) > 1 else "unpaired")
-        found = fit.tvalues["side"], fit.df_resid, fit.pvalues["side"], *fit.conf_int().loc["side"]
-        effect = fit.params["side"]
+        found = t, len(frame) - len(shared) - 1, p, low, high
+        effect = (low + high) / 2
     assert (row["n_samples"], row["n_reference"]) == (len(a), len(b))
     assert row["n_studies"] == a.index.get_level_values(0).nunique()
     assert row["mean_value"] == pytest.approx(a[row["measure"]].mean())

@@ -17,9 +17,13 @@ def sides(study: list[int], cells_a: list[int], cells_b: list[int]) -> Sides:
     """Samples with so many cells on each side, every second cell a hit, scores that differ."""
     cells = np.array([cells_a, cells_b], np.int64)
     rng = np.random.default_rng(len(study))
-    return Sides(
-        np.array(study, np.int64), cells, cells // 2, cells * rng.random(cells.shape), ("x=A", "x=B")
-    )
+    sums = cells * rng.random(cells.shape)
+    return Sides(np.array(study, np.int64), cells, cells // 2, sums, squares(cells, sums), ("x=A", "x=B"))
+
+
+def squares(cells: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """Sums of squares of scores whose variance within a sample and side is 1."""
+    return sums**2 / np.maximum(cells, 1) + np.maximum(cells - 1, 0)
 
 
 def test_samples_with_cells_on_both_sides_are_pairs() -> None:
@@ -99,7 +103,9 @@ def test_fdr_is_that_of_benjamini_and_hochberg_over_the_rows_that_have_a_p() -> 
     for i in range(20):
         cells = np.array([[50] * 4 + [0] * 4, [0] * 4 + [50] * 4])
         sums = cells * (rng.random(cells.shape) + np.array([[i / 10], [0]]))
-        rows += compare(Sides(np.zeros(8, int), cells, cells // 2, sums, ("a", "b")), 10, 3)
+        rows += compare(
+            Sides(np.zeros(8, int), cells, cells // 2, sums, squares(cells, sums), ("a", "b")), 10, 3
+        )
     p = [row.estimate.p for row in rows if row.reason is None]
     assert len(p) == 20
     found = [row.fdr for row in with_fdr(rows) if row.fdr is not None]
@@ -111,7 +117,8 @@ def test_studies_are_summarised_from_enough_samples_each() -> None:
     first = np.tile([1, 0], 12)
     cells = np.stack([first, 1 - first]) * 20
     values = np.random.default_rng(5).random(cells.shape)
-    given = Sides(study, cells, cells // 2, cells * values, ("a", "b"))
+    sums = cells * values
+    given = Sides(study, cells, cells // 2, sums, squares(cells, sums), ("a", "b"))
     summary = compare(given, 10, 3)[1].summary
     assert summary.n_studies == 3
     effects = [values[0, s][first[s] == 1].mean() - values[1, s][first[s] == 0].mean()
@@ -148,8 +155,8 @@ def forty_samples(scores: np.ndarray, rng: np.random.Generator) -> list[np.ndarr
 
 
 def totals(parts: list[np.ndarray], scores: np.ndarray, hit: np.ndarray) -> list[np.ndarray]:
-    return [np.array([len(p) for p in parts]), np.array([hit[p].sum() for p in parts]),
-            np.array([scores[p].sum() for p in parts])]  # fmt: skip
+    summands = np.ones(len(scores), int), hit, scores, scores**2
+    return [np.array([values[part].sum() for part in parts]) for values in summands]
 
 
 def collect(found: P, given: Sides) -> None:
@@ -198,3 +205,36 @@ def test_shuffled_groups_within_samples_give_uniform_p_only_because_they_are_pai
     check_uniform(found)
     # taken as independent, they would be blind: a sample's own level is most of the spread
     assert np.mean(np.array(unpaired) < 0.05) < 0.02
+
+
+@pytest.mark.filterwarnings("ignore:Precision loss")  # of the plain test, where no cell is a hit
+@pytest.mark.parametrize(
+    ("n_samples", "n_cells"), [((3, 20), (12, 300)), ((20, 3), (12, 300)), ((8, 8), (10, 200))]
+)
+@pytest.mark.parametrize("signature", ["HALLMARK_HYPOXIA", "MS1"])
+def test_sides_of_few_and_of_many_cells_a_sample_give_p_that_are_not_too_small(
+    cells: dict, signature: str, n_samples: tuple[int, int], n_cells: tuple[int, int]
+) -> None:
+    """Without weights a third of p would be below 0.05: three means of 12 cells against 20 of 300."""
+    scores, hit = cells[signature]
+    rng = np.random.default_rng(11)
+    found: P = {"hit_fraction": [], "mean": []}
+    plain: P = {"hit_fraction": [], "mean": []}
+    is_first = np.arange(sum(n_samples)) < n_samples[0]
+    for _ in range(N_SHUFFLES):
+        parts = [rng.integers(0, len(scores), n_cells[0 if first else 1]) for first in is_first]
+        of_sample = totals(parts, scores, hit)
+        given = Sides(
+            np.zeros(len(parts), int),
+            *(np.stack([is_first * v, ~is_first * v]) for v in of_sample),
+            ("a", "b"),
+        )
+        collect(found, given)
+        for measure, p in plain.items():
+            values = given.values(measure)
+            p.append(stats.ttest_ind(values[0, is_first], values[1, ~is_first]).pvalue)
+    for measure, p in found.items():
+        assert np.mean(np.array(p) < 0.05) < 0.08, measure
+        assert np.mean(np.array(p) < 0.001) < 0.005, measure
+        if n_samples == (3, 20):
+            assert np.mean(np.array(plain[measure]) < 0.05) > 0.15, measure

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.meta_analysis import combine_effects
 
-from insignia_index.statistics.linear import correction, paired, stratified
+from insignia_index.statistics.linear import Estimate, correction, paired, stratified
 from insignia_index.statistics.meta import random_effects
+
+from .weighted_fit import weighted
 
 
 def fitted(
@@ -31,6 +33,11 @@ def check(estimate, wanted) -> None:
     assert estimate.se == pytest.approx(se, rel=1e-9)
     assert estimate.p == pytest.approx(p, rel=1e-7)
     assert estimate.interval == pytest.approx(interval, rel=1e-8, abs=1e-12)
+
+
+def even(a: np.ndarray, study_a: np.ndarray, b: np.ndarray, study_b: np.ndarray) -> Estimate:
+    """All values are as exact as the others."""
+    return stratified(a, study_a, b, study_b, np.full(len(a), 0.1), np.full(len(b), 0.1))
 
 
 @settings(max_examples=40)
@@ -53,16 +60,35 @@ def test_stratified_is_the_linear_model_with_a_fixed_effect_of_the_study(
         {"y": np.r_[a, b], "study": np.r_[study_a, study_b], "side": np.r_[np.ones(len(a)), np.zeros(len(b))]}
     )
     wanted = fitted("y ~ C(study) + side" if len(numbers) > 1 else "y ~ side", values)
-    found = stratified(a, study_a, b, study_b)
+    found = even(a, study_a, b, study_b)
     check(found, wanted)
     assert found.sd == pytest.approx(wanted[-1])
+
+
+@settings(max_examples=40)
+@given(
+    numbers=st.lists(st.tuples(st.integers(2, 6), st.integers(2, 6)), min_size=1, max_size=4),
+    true_sd=st.sampled_from([0.0, 0.5, 3.0]),
+    seed=st.integers(0, 2**32),
+)
+def test_values_of_few_cells_weigh_less(numbers: list[tuple[int, int]], true_sd: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    study = [np.repeat(np.arange(len(numbers)), n) for n in zip(*numbers, strict=True)]
+    noise = [rng.choice([0.01, 0.1, 1.0], len(s)) for s in study]
+    a, b = (rng.normal(0, np.sqrt(n + true_sd**2)) for n in noise)
+    found = stratified(a, study[0], b, study[1], *noise)
+    frame = pd.DataFrame({"y": np.r_[a, b], "study": np.concatenate(study), "noise": np.concatenate(noise)})
+    frame["side"] = np.repeat([1.0, 0.0], [len(a), len(b)])
+    t, p, low, high = weighted("y ~ C(study) + side" if len(numbers) > 1 else "y ~ side", frame)
+    assert (found.t, found.p) == pytest.approx((t, p), rel=1e-6, abs=1e-10)
+    assert found.interval == pytest.approx((low, high), rel=1e-6, abs=1e-9)
 
 
 def test_one_study_is_student_and_pairs_are_the_model_with_an_effect_of_the_sample() -> None:
     rng = np.random.default_rng(3)
     a, b = rng.normal(1, 1, 7), rng.normal(0, 1, 7)
     t, p = stats.ttest_ind(a, b)
-    found = stratified(a, np.zeros(7, int), b, np.zeros(7, int))
+    found = even(a, np.zeros(7, int), b, np.zeros(7, int))
     assert (found.t, found.p) == pytest.approx((t, p))
     level = rng.normal(0, 10, 7)
     a, b = a + level, b + level
@@ -77,7 +103,7 @@ def test_one_study_is_student_and_pairs_are_the_model_with_an_effect_of_the_samp
 
 def test_p_is_right_far_out_in_the_tail() -> None:
     a, b = np.arange(30) + 1e4, np.arange(30.0)
-    found = stratified(a, np.zeros(30, int), b, np.zeros(30, int))
+    found = even(a, np.zeros(30, int), b, np.zeros(30, int))
     assert 0 < found.p < 1e-100
     assert found.p == pytest.approx(2 * stats.t.sf(found.t, 58), rel=1e-6)
 
@@ -88,7 +114,7 @@ def test_no_spread_has_an_effect_and_no_p() -> None:
         (np.full(3, 0.1) + 0.2, np.full(3, 0.3)),
         (np.ones(3), np.zeros(3)),
     ):
-        for found in (paired(a, b, np.zeros(3, int)), stratified(a, np.zeros(3, int), b, np.zeros(3, int))):
+        for found in (paired(a, b, np.zeros(3, int)), even(a, np.zeros(3, int), b, np.zeros(3, int))):
             assert found.se == 0
             assert np.isnan([found.p, *found.interval, found.hedges_g]).all()
             assert found.effect == pytest.approx(a[0] - b[0], abs=1e-15)
@@ -102,7 +128,7 @@ def test_hedges_g_is_that_of_r_metafor() -> None:
               (94, 19, 200, 82, 17, 200), (98, 21, 50, 88, 22, 45), (96, 21, 85, 92, 22, 85)]  # fmt: skip
     for g, (mean_a, sd_a, n_a, mean_b, sd_b, n_b) in zip(wanted, trials, strict=True):
         a, b = standard(n_a) * sd_a + mean_a, standard(n_b) * sd_b + mean_b
-        found = stratified(a, np.zeros(n_a, int), b, np.zeros(n_b, int))
+        found = even(a, np.zeros(n_a, int), b, np.zeros(n_b, int))
         assert found.hedges_g == pytest.approx(g, rel=1e-9)
     assert correction(10) == pytest.approx(1 - 3 / (4 * 10 - 1), rel=2e-3)  # the usual approximation
 

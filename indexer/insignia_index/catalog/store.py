@@ -16,15 +16,20 @@ from typing import Any, ClassVar
 
 import lmdb
 
-from insignia_model.errors import AtlasCorrupt, AtlasError, AtlasNotFound, StorageFull, TooManyReaders
+from insignia_model.errors import (
+    AtlasCorrupt,
+    AtlasError,
+    AtlasNotFound,
+    AtlasReplaced,
+    StorageFull,
+    TooManyReaders,
+)
 
 #: Address space, not disk: LMDB's file grows as it is filled. 64 GiB is metadata of a billion cells.
 _MAP_SIZE = 64 << 30
 _FILE = "meta.lmdb"
 #: Processes that have an atlas open at once, each with one view or more.
 _MOST_READERS = 1024
-#: LMDB's limit for a key.
-MAX_KEY_BYTES = 511
 
 #: What the operating system says when no space is left.
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -183,6 +188,13 @@ class Store:
             finally:
                 transaction.close()
         self._environment.extend()
+
+    def check_place(self) -> None:
+        """Raise `AtlasReplaced` unless the open file is the one that lies at the path."""
+        with suppress(OSError):
+            if _identity(self.path) == self._environment.identity:
+                return
+        raise AtlasReplaced(self.path.parent)
 
     def close(self) -> None:
         """Let go of the file; it is closed when the last transaction has ended."""

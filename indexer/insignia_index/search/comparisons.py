@@ -25,7 +25,7 @@ from insignia_model.table import Column, Table
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-#: Of every sample, (n_samples,): cells, hits, sum of scores.
+#: Of every sample, (n_samples,): cells, hits, sum of scores, sum of their squares.
 Totals: TypeAlias = tuple[npt.NDArray[Any], ...]
 
 #: Groups that are compared with their rest; each takes a fifth of a millisecond or more.
@@ -34,7 +34,9 @@ MOST_GROUPS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Totals of named samples by group: ``n_cells``, ``n_hits`` int64 and ``score_sums`` (n_units,).
+    """Totals of named samples by group.
+
+    ``n_cells``, ``n_hits`` int64, ``score_sums`` and ``square_sums`` (of squared scores) float64, (n_units,).
 
     ``sample`` int64 (n_units,): 0..n-1, one number for each (study, sample); ``study`` int64 (n_samples,).
     ``group`` int64 (n_units,); ``group_keys``: a column (n_groups) per field.
@@ -46,6 +48,7 @@ class Samples:
     n_cells: Ints
     n_hits: Ints
     score_sums: Floats
+    square_sums: Floats
     group_keys: dict[str, Column]
 
     @classmethod
@@ -64,12 +67,13 @@ class Samples:
             n_cells=n_cells,
             n_hits=of_unit.n_hits[named],
             score_sums=of_unit.score_sums[named],
+            square_sums=of_unit.square_sums[named],
             group_keys=grouping.group_keys,
         )
 
     def totals(self, units: Any) -> Totals:
         """Totals of every sample over ``units`` (a mask or indices)."""
-        columns = (self.n_cells, self.n_hits, self.score_sums)
+        columns = (self.n_cells, self.n_hits, self.score_sums, self.square_sums)
         # counts are far below 2**53, so that their float64 sums are exact
         return tuple(
             np.bincount(self.sample[units], column[units], len(self.study)).astype(column.dtype)
@@ -175,8 +179,8 @@ def contrast_sides(samples: Samples, contrast: Contrast) -> Sides:
 
 
 def _sides(samples: Samples, first: Any, second: Any, names: tuple[str, str]) -> Sides:
-    n_cells, n_hits, score_sums = (np.stack(pair) for pair in zip(first, second, strict=True))
-    return Sides(samples.study, n_cells, n_hits, score_sums, names)
+    cells, hits, sums, squares = (np.stack(pair) for pair in zip(first, second, strict=True))
+    return Sides(samples.study, cells, hits, sums, squares, names)
 
 
 def _shown(value: Any) -> str:

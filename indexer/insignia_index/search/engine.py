@@ -119,7 +119,7 @@ def answer(
         session, work, query, postings, scores, request.hits, request.k, request.quantiles or has_tests
     )
     units = Units(grouping, statistics, selection.slot_hits, query.measured, request.min_cells)
-    quantiles = group_quantiles(snapshot, grouping, scores) if request.quantiles else None
+    quantiles = group_quantiles(snapshot, grouping, scores, work.cancel) if request.quantiles else None
     tests = Table({})
     if isinstance(request, SearchRequest) and request.has_tests:
         tests = _tests(session, request, query, units, scores, selection, work.cancel)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from insignia_index.cancel import CancelToken
 from insignia_index.kernels.summarise import (
     CELLS,
     FRACTION,
@@ -29,12 +30,13 @@ Ints = npt.NDArray[np.int64]
 
 
 class UnitTotals(NamedTuple):
-    """Units that have cells (indices of the grouping's), and their cells, hits and sums of scores."""
+    """Units that have cells (indices of the grouping's), their cells, hits, sums of scores and of squares."""
 
     unit: Ints
     n_cells: Ints
     n_hits: Ints
     score_sums: Floats
+    square_sums: Floats
 
 
 class Units:
@@ -80,8 +82,9 @@ class Units:
 
     def totals(self) -> UnitTotals:
         """Totals of the units that have cells."""
-        n_cells = self._counts[CELLS]
-        return UnitTotals(self._units, n_cells, self._counts[HITS], self._figures[MEAN] * n_cells)
+        n_cells, means = self._counts[CELLS], self._figures[MEAN]
+        squares = np.nan_to_num(self._figures[SD]) ** 2 * (n_cells - 1) + means**2 * n_cells
+        return UnitTotals(self._units, n_cells, self._counts[HITS], means * n_cells, squares)
 
     def _keys(self, groups: Ints) -> dict[str, Column]:
         return {field: column.take(groups) for field, column in self.grouping.group_keys.items()}
@@ -108,14 +111,26 @@ def group_columns(counts: Ints, figures: Floats, quantiles: Floats | None = None
     }
 
 
-def group_quantiles(snapshot: Snapshot, grouping: Grouping, scores: npt.NDArray[Any]) -> Floats:
-    """Median and 90th percentile of the scores of every group, float64 (n_groups, 2)."""
-    rows = grouping.rows(snapshot)
+def group_quantiles(
+    snapshot: Snapshot, grouping: Grouping, scores: npt.NDArray[Any], cancel: CancelToken
+) -> Floats:
+    """Median and 90th percentile of the scores of every group, float64 (n_groups, 2), as `numpy.quantile`."""
     group = np.repeat(grouping.unit_group[grouping.slot_unit], grouping.slot_cells)
-    by_group = scores[rows[np.argsort(group, kind="stable")]].astype(np.float64)
+    values = scores[grouping.rows(snapshot)].astype(np.float64)
+    order = np.lexsort((values, group))
+    cancel.check()
+    values = values[order]
     counts = np.bincount(group, minlength=grouping.n_groups)
+    present = np.flatnonzero(counts)
+    last = np.cumsum(counts)[present] - 1
+    first = last + 1 - counts[present]
     found = np.full((grouping.n_groups, 2), np.nan)
-    for i, part in enumerate(np.split(by_group, np.cumsum(counts)[:-1])):
-        if len(part):
-            found[i] = np.quantile(part, (0.5, 0.9))
+    for i, quantile in enumerate((0.5, 0.9)):
+        position = quantile * (last - first)
+        share = position % 1
+        at = first + position.astype(np.int64)
+        lower, upper = values[at], values[np.minimum(at + 1, last)]
+        step = upper - lower
+        # from the nearer end, as in `kernels.collect.choose`
+        found[present, i] = np.where(share < 0.5, lower + step * share, upper - step * (1 - share))
     return found

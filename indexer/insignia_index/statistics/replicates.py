@@ -38,7 +38,8 @@ MEASURES = ("hit_fraction", "mean")
 class Sides:
     """Totals of every sample on both sides, (2, n_samples): first the group, then what it is compared with.
 
-    ``study`` int64 (n_samples,); ``n_cells``, ``n_hits`` int64; ``score_sums`` float64.
+    ``study`` int64 (n_samples,); ``n_cells``, ``n_hits`` int64; ``score_sums`` and ``square_sums`` (of the
+    scores' squares) float64.
     ``names``: how the sides are called in a reason.
     """
 
@@ -46,6 +47,7 @@ class Sides:
     n_cells: Ints
     n_hits: Ints
     score_sums: Floats
+    square_sums: Floats
     names: tuple[str, str]
 
     def values(self, measure: str) -> Floats:
@@ -54,6 +56,15 @@ class Sides:
         values: Floats = np.full(totals.shape, np.nan)
         np.divide(totals, self.n_cells, out=values, where=self.n_cells > 0)
         return values
+
+    def cell_variance(self, measure: str, used: npt.NDArray[np.bool_]) -> float:
+        """Variance of single cells within a sample and side, over those ``used``, bool (2, n_samples)."""
+        n_cells = self.n_cells[used]
+        if measure == "hit_fraction":
+            rate = self.n_hits[used].sum() / n_cells.sum()
+            return float(rate * (1 - rate))
+        within = self.square_sums[used] - self.score_sums[used] ** 2 / n_cells
+        return float(within.clip(min=0).sum() / max(1, (n_cells - 1).sum()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +106,8 @@ def compare(sides: Sides, min_cells: int, min_samples: int) -> list[Comparison]:
     rows = []
     for measure in MEASURES:
         values = sides.values(measure)
-        estimate = _estimate(design, values, sides.study)
+        noise = _noise(design, sides, measure)
+        estimate = _estimate(design, values, noise, sides.study)
         rows.append(
             Comparison(
                 measure,
@@ -104,7 +116,7 @@ def compare(sides: Sides, min_cells: int, min_samples: int) -> list[Comparison]:
                 n_studies,
                 (float(values[0, design.first].mean()), float(values[1, design.second].mean())),
                 estimate,
-                summarise_studies(design, values, sides.study, min_samples),
+                summarise_studies(design, values, noise, sides.study, min_samples),
                 reason=None if estimate.se > 0 else _no_spread(design, estimate),
             )
         )
@@ -134,7 +146,9 @@ def choose_design(sides: Sides, min_cells: int, min_samples: int) -> Design:
     return Design("none", np.flatnonzero(has[0]), np.flatnonzero(has[1]), reason)
 
 
-def summarise_studies(design: Design, values: Floats, study: Ints, min_samples: int) -> RandomEffects | None:
+def summarise_studies(
+    design: Design, values: Floats, noise: Floats, study: Ints, min_samples: int
+) -> RandomEffects | None:
     """Random-effects summary over the studies that have ``min_samples`` on each side; None if not two do.
 
     A study whose samples show no spread has no variance to be weighted with and stays out.
@@ -145,7 +159,7 @@ def summarise_studies(design: Design, values: Floats, study: Ints, min_samples: 
         second = design.second[study[design.second] == one]
         if min(len(first), len(second)) < min_samples:
             continue
-        estimate = _estimate(replace(design, first=first, second=second), values, study)
+        estimate = _estimate(replace(design, first=first, second=second), values, noise, study)
         if estimate.se > 0:
             effects.append(estimate.effect)
             variances.append(estimate.se**2)
@@ -163,11 +177,19 @@ def with_fdr(rows: Sequence[Comparison]) -> list[Comparison]:
     return found
 
 
-def _estimate(design: Design, values: Floats, study: Ints) -> Estimate:
-    a, b = values[0, design.first], values[1, design.second]
+def _noise(design: Design, sides: Sides, measure: str) -> Floats:
+    """Variance of each value that is due to its number of cells, (2, n_samples)."""
+    used = np.zeros(sides.n_cells.shape, np.bool_)
+    used[0, design.first] = used[1, design.second] = True
+    return sides.cell_variance(measure, used) / np.maximum(sides.n_cells, 1)
+
+
+def _estimate(design: Design, values: Floats, noise: Floats, study: Ints) -> Estimate:
+    first, second = design.first, design.second
+    a, b = values[0, first], values[1, second]
     if design.kind == "paired":
-        return paired(a, b, study[design.first])
-    return stratified(a, study[design.first], b, study[design.second])
+        return paired(a, b, study[first])
+    return stratified(a, study[first], b, study[second], noise[0, first], noise[1, second])
 
 
 def _no_spread(design: Design, estimate: Estimate) -> str:
