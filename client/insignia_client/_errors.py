@@ -35,8 +35,9 @@ def _reported(error: grpc.RpcError) -> InsigniaError | None:
     from google.rpc.error_details_pb2 import ErrorInfo
     from google.rpc.status_pb2 import Status
 
-    trailers: Any = error.trailing_metadata() or ()  # (key, value) pairs
-    details = dict(trailers).get(DETAILS)
+    trailers: Any = error.trailing_metadata() or ()
+    # pair by pair: before grpcio 1.80 dict() cannot read those of asyncio
+    details = {key: value for key, value in trailers}.get(DETAILS)  # noqa: C416
     if not isinstance(details, bytes):
         return None
     try:

@@ -8,16 +8,19 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+import anndata
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from scipy.sparse import csr_matrix
 
 from insignia_index import Atlas, InputFile, build_atlas, read_gmt
 from insignia_index.kernels.random_sets import random_scores
-from insignia_index.null.bins import Bins, match_genes
+from insignia_index.null.bins import Bins, Matching, match_genes
 from insignia_index.null.group_null import FIRST, THOROUGH, GroupNull, NullTest, Refinement
-from insignia_index.null.tail import false_discovery_rate, pearson3_upper_tail, sampled_upper_tail
+from insignia_index.null.tail import pearson3_upper_tail, sampled_upper_tail
+from insignia_model.fdr import false_discovery_rate
 
 from .made import build, study
 from .test_real_data import SOURCES, STUDIES, SUBSET
@@ -49,13 +52,18 @@ SIGNATURES = {
 }
 
 
+def null_of(means: Matrix, of_gene: Matrix) -> GroupNull:
+    """All groups have the same bins."""
+    return GroupNull(means, [(np.arange(len(means)), Bins(of_gene))])
+
+
 @pytest.mark.parametrize("weights", SIGNATURES.values(), ids=SIGNATURES)
 def test_moments_are_those_of_all_draws(weights):
     bins = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 1])
     m = np.random.default_rng(3).lognormal(0, 1.5, (4, len(bins)))
     matrix = np.zeros((1, len(bins)))
     matrix[0, list(weights)] = list(weights.values())
-    found = GroupNull(m, Bins(bins)).test(csr_matrix(matrix), 2.0)
+    found = null_of(m, bins).test(csr_matrix(matrix), 2.0)
     draws = every_draw(m, bins, weights) / 2
     np.testing.assert_allclose(found.mean[0], m @ matrix[0] / 2)
     np.testing.assert_allclose(found.expected[0], draws.mean(axis=0))
@@ -68,17 +76,17 @@ def test_a_score_that_cannot_vary_is_not_tested():
     bins = np.array([0, 0, 1, 2, 2])
     m = np.array([[1.0, 5, 3, 0, 0], [2, 1, 7, 0, 0]])
     rows = csr_matrix([[1.0, 1, 0, 0, 0], [0, 0, 2, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 0]])
-    found = GroupNull(m, Bins(bins)).test(rows, refinement=THOROUGH)
+    found = null_of(m, bins).test(rows, refinement=THOROUGH)
     np.testing.assert_allclose(found.expected, found.mean)
     assert (found.sd == 0).all()
     assert np.isnan([found.z, found.p, found.skew]).all()
-    empty = GroupNull(np.zeros((0, 5)), Bins(bins)).test(rows)
+    empty = null_of(np.zeros((0, 5)), bins).test(rows)
     assert empty.p.shape == (4, 0)
 
 
 def test_a_signature_has_its_answer_whatever_else_is_asked():
     rng = np.random.default_rng(0)
-    null = GroupNull(rng.lognormal(0, 2, (5, 300)), Bins(rng.integers(0, 3, 300)))
+    null = null_of(rng.lognormal(0, 2, (5, 300)), rng.integers(0, 3, 300))
     rows = csr_matrix((rng.random((20, 300)) < 0.1) * rng.normal(size=(20, 300)))
     together = null.test(rows, refinement=QUICK)
     for i in (0, 7, 19):
@@ -176,7 +184,7 @@ def test_bins_hold_about_a_hundred_alike_genes():
     rng = np.random.default_rng(0)
     detection, mean = rng.beta(0.3, 2, 5000), rng.lognormal(0, 2, 5000)
     detection[:700] = 0
-    found = match_genes(detection, mean, np.zeros(5000, np.int64))
+    found = match_genes(detection, mean)
     assert np.array_equal(found.of_gene, matched(detection, mean))
     assert found.sizes[0] == 700
     assert 90 <= found.sizes[1:].min() <= found.sizes[1:].max() <= 125
@@ -188,9 +196,11 @@ def test_genes_that_studies_lack_stand_for_one_another(tmp_path):
     whole = study("whole", 80, [*shared, *only], density=0.8, cell_type=["x"] * 80)
     panel = study("panel", 60, shared, density=0.8, cell_type=["x"] * 60)
     with Atlas.open(build(tmp_path, [whole, panel])) as atlas:
-        bins = atlas._session.nulls.bins
-        ids = atlas._session.snapshot.gene_ids
-        assert not {bins.of_gene[ids[g]] for g in shared} & {bins.of_gene[ids[g]] for g in only}
+        snapshot, matching = atlas._session.snapshot, atlas._session.nulls.matching
+        sets, ids = snapshot.measured_sets[0], snapshot.gene_ids
+        of_panel = matching.bins(np.array([0 if genes[ids["O0"]] else 60 for genes in sets])).of_gene
+        assert {of_panel[ids[g]] for g in only} == {0}
+        assert 0 not in {of_panel[ids[g]] for g in shared}
         result = atlas.search([*only[:10], *shared[:5]], null=True)
         rows = {row["study"]: row for row in result.group_table.rows()}
         fewer = atlas.search(shared[:5], null=True)
@@ -250,7 +260,9 @@ def answers_for_random_sets(
     cells = np.bincount(groups, pseudobulk.n_cells, grouping.n_groups)
     large = np.flatnonzero(cells >= min_cells)
     means = pseudobulk.group_sums(groups, grouping.n_groups) / cells[:, None]
-    return GroupNull(means[large], session.nulls.bins).test(rows, refinement=refinement)
+    assert len(session.snapshot.measured_sets[0]) == 1
+    bins = session.nulls.matching.bins(np.array([n_cells]))
+    return null_of(means[large], bins.of_gene).test(rows, refinement=refinement)
 
 
 @pytest.mark.parametrize(
@@ -297,3 +309,59 @@ def test_means_of_the_sums_are_those_of_the_search(atlas):
         )
         assert len(both) == len(units) == len(result.groups), name
         np.testing.assert_allclose(both["score"], both["mean"], rtol=1e-5, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def patchy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Atlas, Matrix, Matrix]]:
+    """Real cells in six studies of which each lacks a random quarter of the genes.
+
+    With the genes that 20 cells or more have, bool (n_genes,), and that each study measured, bool
+    (6, n_genes), in the order of the atlas.
+    """
+    rng, folder = np.random.default_rng(1), tmp_path_factory.mktemp("patchy")
+    whole = anndata.read_h5ad(SUBSET / "kang2018.h5ad")
+    of_cell = rng.integers(0, 6, whole.n_obs)
+    measured = rng.random((6, whole.n_vars)) >= 0.25
+    for i, its_genes in enumerate(measured):
+        part = whole[of_cell == i, its_genes].copy()
+        part.obs = part.obs[["sample", "cell_type"]]
+        part.write_h5ad(folder / f"s{i}.h5ad")
+    build_atlas(folder / "atlas", [InputFile(folder / f"s{i}.h5ad") for i in range(6)])
+    with Atlas.open(folder / "atlas", threads=2) as atlas:
+        order = whole.var_names.get_indexer(atlas._session.snapshot.genes)
+        detected = np.asarray((whole.X != 0).sum(axis=0)).ravel() >= 20
+        yield atlas, detected[order], measured[:, order]
+
+
+@pytest.mark.parametrize("group_by", ["study", "cell_type"])
+def test_where_studies_lack_other_genes_random_sets_of_theirs_have_uniform_p(patchy, group_by):
+    """Compared with genes that the study lacks, a fifth of p would be below 0.05."""
+    atlas, detected, measured = patchy
+    names, rng = np.array(atlas._session.snapshot.genes), np.random.default_rng(2)
+    found = []
+    for i in range(3):
+        pool = names[detected & (measured[i] if group_by == "study" else measured.any(axis=0))]
+        sets = {str(n): list(rng.choice(pool, 50, replace=False)) for n in range(500)}
+        rows = atlas.screen(sets, group_by=group_by, hits=None, null=True).to_frame()
+        of_group = rows["n_cells"] >= 100 if group_by == "cell_type" else rows["study"] == f"s{i}"
+        found.append(rows.loc[of_group, ["null_p", "null_z"]])
+    p, z = pd.concat(found).to_numpy().T
+    assert len(p) >= 1500
+    assert abs(z.mean()) < 0.1
+    assert 0.03 < np.mean(p < 0.05) < 0.07
+    assert np.mean(p < 0.001) < 0.004
+
+
+def test_many_groups_of_mixed_studies_share_their_bins(monkeypatch):
+    rng = np.random.default_rng(0)
+    sets = rng.random((3, 2000)) < 0.8
+    matching = Matching(rng.beta(0.3, 2, 2000), rng.lognormal(0, 2, 2000), sets)
+    cells = np.array([[5, 0, 0], [0, 7, 0], [1, 2, 0], [2, 4, 0], [0, 3, 3], [10, 0, 0], [0, 0, 0]])
+    found = matching.of_groups(cells)
+    assert [groups.tolist() for groups, _ in found] == [[0, 5], [1], [2, 3], [4], [6]]
+    assert all((bins.of_gene[~sets[i]] == 0).all() for i, (_, bins) in enumerate(found[:2]))
+    assert len(found[4][1].sizes) == 1
+    monkeypatch.setattr("insignia_index.null.bins.MOST_MIXED", 2)
+    together = matching.of_groups(cells)
+    assert [groups.tolist() for groups, _ in together] == [[0, 5], [1], [2, 3, 4], [6]]
+    assert np.array_equal(together[2][1].of_gene, matching.bins(np.array([3, 9, 3])).of_gene)

@@ -53,7 +53,8 @@ class BarProgress:
 
     def start(self, name: str, n_cells: int) -> None:
         """Show a new line."""
-        self._bar.start()
+        if not self._bar.disable:  # which rich before 14.3 answers with an empty line
+            self._bar.start()
         self._task = self._bar.add_task(name, total=n_cells, rate="")
 
     def advance(self, n_cells: int) -> None:
@@ -63,4 +64,5 @@ class BarProgress:
 
     def finish(self) -> None:
         """Leave the line as it is."""
-        self._bar.stop()
+        if not self._bar.disable:
+            self._bar.stop()

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from insignia_index.cancel import CancelToken
-from insignia_index.null.bins import Bins, snapshot_bins
+from insignia_index.null.bins import Matching
 from insignia_index.null.group_null import THOROUGH, GroupNull
 from insignia_index.null.pseudobulk import Pseudobulk
 from insignia_index.null.small_groups import untested
@@ -40,9 +40,9 @@ class Nulls:
         self._kept: OrderedDict[object, list[tuple[int, GroupNull]]] = OrderedDict()
 
     @cached_property
-    def bins(self) -> Bins:
+    def matching(self) -> Matching:
         """Which genes stand for one another."""
-        return snapshot_bins(self._snapshot, self.pseudobulk)
+        return Matching.of(self._snapshot, self.pseudobulk)
 
     def group_nulls(
         self,
@@ -83,7 +83,12 @@ class Nulls:
         pseudobulk = self.pseudobulk
         groups = pseudobulk.unit_groups(grouping, group_by, where)
         passing = groups >= 0
-        n_cells = np.bincount(groups[passing], pseudobulk.n_cells[passing], grouping.n_groups)
+        sets, set_of_study = self._snapshot.measured_sets
+        set_of_unit = np.repeat(set_of_study, np.diff(pseudobulk.unit_starts))
+        of_group_and_set = groups[passing] * len(sets) + set_of_unit[passing]
+        counts = np.bincount(of_group_and_set, pseudobulk.n_cells[passing], grouping.n_groups * len(sets))
+        set_cells = counts.astype(np.int64).reshape(grouping.n_groups, len(sets))
+        n_cells = set_cells.sum(axis=1)
         step = max(1, _MEANS_BYTES // (8 * max(1, pseudobulk.n_genes)))
         for first in range(0, grouping.n_groups, step):
             stop = min(first + step, grouping.n_groups)
@@ -91,7 +96,7 @@ class Nulls:
             unit_group = np.where(inside, groups - first, -1)
             means = pseudobulk.group_sums(unit_group, stop - first, cancel.check)
             means /= np.maximum(n_cells[first:stop], 1)[:, None]
-            yield first, GroupNull(means, self.bins)
+            yield first, GroupNull(means, self.matching.of_groups(set_cells[first:stop]))
 
     def columns(
         self,

@@ -7,11 +7,12 @@ doi:10.1126/science.aad0501, and Seurat's AddModuleScore do with expression). Bo
 quantiles, detection first and the mean within it, so that a bin has about `BIN_GENES` genes: enough for a
 tail, few enough that the genes of a bin are alike.
 
-A gene that a study did not measure is absent there, not zero. It is only compared with genes that are absent
-from the same studies: genes are first divided by which kinds of studies (by their measured genes) measured
-them. So in a group of studies that lack a gene, it adds nothing to the score and nothing to the null. Kinds
-of genes with fewer than `BIN_GENES` genes are taken together. Genes that no cell has are compared with one
-another.
+A gene that a study did not measure is absent there, not zero. Rate and mean are over the cells whose study
+measured the gene; a group has as much of them as it has such cells. So both are first taken times the share
+of the group's cells whose study measured the gene: groups of other studies have other bins. In a group that
+lacks a gene it adds nothing to the score and nothing to the null; were the others compared with it, every
+signature of genes that are there would be above chance. Genes that no cell has, or none of the group's
+studies, are compared with one another.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ Ints = npt.NDArray[np.int64]
 
 #: Genes of a bin, about.
 BIN_GENES = 100
+#: Groups of studies with different genes that have bins of their own: each takes 10 ms, and half a megabyte.
+MOST_MIXED = 100
+_MOST_KEPT = 500
 
 
 @dataclass(frozen=True)
@@ -59,41 +63,65 @@ class Bins:
         return self.order[start : start + self.sizes[number]]
 
 
-def match_genes(detection: Floats, mean: Floats, kind: Ints) -> Bins:
-    """Bins of genes by detection rate, mean attribution (n_genes,) and ``kind`` (which are never mixed)."""
+def match_genes(detection: Floats, mean: Floats) -> Bins:
+    """Bins of genes by detection rate and mean attribution, (n_genes,)."""
     of_gene = np.zeros(len(detection), np.int64)
-    n_bins = 0
-    for this in np.unique(kind):
-        genes = np.flatnonzero(kind == this)
-        detected = genes[detection[genes] > 0]
-        silent = genes[detection[genes] == 0]
-        if len(silent):
-            of_gene[silent] = n_bins
-            n_bins += 1
-        if len(detected):
-            n_parts = max(1, int(np.sqrt(len(detected) / BIN_GENES)))
-            by_detection = detected[np.lexsort((mean[detected], detection[detected]))]
-            for part in np.array_split(by_detection, n_parts):
-                for similar in np.array_split(part[np.argsort(mean[part], kind="stable")], n_parts):
-                    of_gene[similar] = n_bins
-                    n_bins += 1
+    detected = np.flatnonzero(detection > 0)
+    n_bins = int(len(detected) < len(detection))
+    if len(detected):
+        n_parts = max(1, int(np.sqrt(len(detected) / BIN_GENES)))
+        by_detection = detected[np.lexsort((mean[detected], detection[detected]))]
+        for part in np.array_split(by_detection, n_parts):
+            for similar in np.array_split(part[np.argsort(mean[part], kind="stable")], n_parts):
+                of_gene[similar] = n_bins
+                n_bins += 1
     return Bins(of_gene)
 
 
-def snapshot_bins(snapshot: Snapshot, pseudobulk: Pseudobulk) -> Bins:
-    """Bins of the genes of a snapshot, by the statistics that its shards keep."""
-    detecting, total = pseudobulk.gene_totals()
-    sets, set_of_study = snapshot.measured_sets
-    n_cells = np.array([study.n_cells for study in snapshot.studies], np.float64)
-    cells = np.maximum(np.bincount(set_of_study, n_cells, len(sets)) @ sets, 1)
-    return match_genes(detecting / cells, total / cells, _kinds(sets, len(snapshot.genes)))
+class Matching:
+    """Bins for groups of a snapshot. Safe for many threads: at worst two make the same.
 
+    ``detection`` and ``mean`` float64 (n_genes,): over the cells of the atlas whose study measured the gene;
+    ``sets`` bool (n_sets, n_genes): the distinct sets of genes that studies measured.
+    """
 
-def _kinds(sets: npt.NDArray[np.bool_], n_genes: int) -> Ints:
-    """Number of the sets of measured genes that have a gene, alike genes the same; small kinds are one."""
-    if len(sets) < 2:
-        return np.zeros(n_genes, np.int64)
-    patterns = np.packbits(sets, axis=0)
-    _, kind, sizes = np.unique(patterns, axis=1, return_inverse=True, return_counts=True)
-    kind = kind.ravel()
-    return np.where(sizes[kind] < BIN_GENES, -1, kind)
+    def __init__(self, detection: Floats, mean: Floats, sets: npt.NDArray[np.bool_]) -> None:
+        self._detection, self._mean, self._sets = detection, mean, sets
+        self._bins: dict[bytes, Bins] = {}
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, pseudobulk: Pseudobulk) -> Matching:
+        """By the statistics that the shards keep."""
+        detecting, total = pseudobulk.gene_totals()
+        sets, set_of_study = snapshot.measured_sets
+        n_cells = np.array([study.n_cells for study in snapshot.studies], np.float64)
+        cells = np.maximum(np.bincount(set_of_study, n_cells, len(sets)) @ sets, 1)
+        return cls(detecting / cells, total / cells, sets)
+
+    def bins(self, set_cells: Ints) -> Bins:
+        """Bins for a group with so many cells of studies of every set, int64 (n_sets,)."""
+        parts = set_cells // max(1, np.gcd.reduce(set_cells))
+        key = parts.tobytes()
+        if key not in self._bins:
+            if len(self._bins) >= _MOST_KEPT:
+                self._bins.clear()
+            share = parts @ self._sets / max(1, parts.sum())
+            bins = match_genes(share * self._detection, share * self._mean)
+            self._bins[key] = bins
+            return bins
+        return self._bins[key]
+
+    def of_groups(self, set_cells: Ints) -> list[tuple[Ints, Bins]]:
+        """Groups, by their index in ``set_cells`` int64 (n_groups, n_sets), and the bins of each of them.
+
+        Of more than `MOST_MIXED` groups whose studies measured different genes, all have the bins of their
+        cells together.
+        """
+        mixed = np.count_nonzero(set_cells, axis=1) > 1
+        if np.count_nonzero(mixed) > MOST_MIXED:
+            set_cells = np.where(mixed[:, None], set_cells[mixed].sum(axis=0), set_cells)
+        found: dict[int, tuple[list[int], Bins]] = {}
+        for group, cells in enumerate(set_cells):
+            bins = self.bins(cells)
+            found.setdefault(id(bins), ([], bins))[0].append(group)
+        return [(np.array(groups, np.int64), bins) for groups, bins in found.values()]

@@ -26,7 +26,7 @@ than genes like these give by chance, not that it is more than sets like this on
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,25 +79,69 @@ class NullTest:
     p: Floats
 
 
-class GroupNull:
-    """The null of groups with mean attributions ``means`` float64 (n_groups, n_genes), best by gene."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Groups of the same bins, int64 (n,), and of each bin and group, float64 (n_bins, n), its moments.
 
-    def __init__(self, means: Floats, bins: Bins) -> None:
+    They are mean, variance (of a sample) and the sum of the third powers around the mean.
+    """
+
+    groups: Ints
+    bins: Bins
+    mean: Floats
+    variance: Floats
+    cubes: Floats
+
+    @classmethod
+    def of(cls, by_gene: Floats, groups: Ints, bins: Bins) -> _Part:
+        values = by_gene if len(groups) == by_gene.shape[1] else np.ascontiguousarray(by_gene[:, groups])
+        moments = [np.zeros((len(bins.sizes), len(groups))) for _ in range(3)]
+        bin_moments(values, bins.order, bins.starts, bins.sizes, *moments)
+        return cls(groups, bins, *moments)
+
+    def moments(self, weights: Any) -> tuple[Floats, Floats, Floats]:
+        """Expectation, variance, third central moment of random weighted sums, (n_signatures, n_groups)."""
+        first, second, third = (self._by_bin(weights, power) for power in (1, 2, 3))
+        sizes = self.bins.sizes.astype(np.float64)
+        squares = first.multiply(first).tocsr()
+        around = (second - squares.multiply(1 / sizes)).tocsr()
+        cubed = (
+            third
+            - first.multiply(second).multiply(3 / sizes)
+            + squares.multiply(first).multiply(2 / sizes**2)
+        ).tocsr()
+        variance = around @ self.variance
+        # what is left of the whole by rounding, where every gene of a bin is in the signature, is nothing
+        variance[variance <= 1e-12 * (second @ self.variance)] = 0
+        factor = np.where(sizes > 2, sizes / np.maximum((sizes - 1) * (sizes - 2), 1), 0)
+        third_moment = cubed @ (factor[:, None] * self.cubes)
+        return first @ self.mean, variance, third_moment
+
+    def _by_bin(self, weights: Any, power: int) -> Any:
+        """Sums of a power of the weights by bin, CSR (n_signatures, n_bins)."""
+        from scipy.sparse import csr_matrix
+
+        parts = weights.data.astype(np.float64) ** power, self.bins.of_gene[weights.indices], weights.indptr
+        return _summed(csr_matrix(parts, shape=(weights.shape[0], len(self.bins.sizes)), copy=True))
+
+
+class GroupNull:
+    """The null of groups with mean attributions ``means`` float64 (n_groups, n_genes), best by gene.
+
+    ``bins``: indices of groups, int64, and the bins of these; together all groups, each once.
+    """
+
+    def __init__(self, means: Floats, bins: Sequence[tuple[Ints, Bins]]) -> None:
         #: float64 (n_genes, n_groups)
         self.by_gene = np.ascontiguousarray(means.T)
-        self.bins = bins
-        n_groups = self.by_gene.shape[1]
-        n_bins = len(bins.sizes)
-        #: of each bin and group, float64 (n_bins, n_groups): mean, variance (of a sample), third central sum
-        self._mean, self._variance, self._cubes = (np.zeros((n_bins, n_groups)) for _ in range(3))
-        bin_moments(
-            self.by_gene, bins.order, bins.starts, bins.sizes, self._mean, self._variance, self._cubes
-        )
+        self._parts = [_Part.of(self.by_gene, groups, its_bins) for groups, its_bins in bins]
 
     @property
     def size_bytes(self) -> int:
         """Memory held."""
-        return self.by_gene.nbytes + 3 * self._mean.nbytes
+        return self.by_gene.nbytes + sum(
+            3 * part.mean.nbytes + 2 * part.bins.of_gene.nbytes for part in self._parts
+        )
 
     def test(
         self,
@@ -113,7 +157,10 @@ class GroupNull:
         depend on the others. ``check`` is called between signatures and may raise. Six arrays are made: give
         signatures in blocks.
         """
-        total, expected, variance, cubes = self._moments(weights)
+        total = weights @ self.by_gene
+        expected, variance, cubes = (np.empty(total.shape) for _ in range(3))
+        for part in self._parts:
+            expected[:, part.groups], variance[:, part.groups], cubes[:, part.groups] = part.moments(weights)
         sd = np.sqrt(variance)
         with np.errstate(divide="ignore", invalid="ignore"):
             z = np.where(sd > 0, (total - expected) / sd, np.nan)
@@ -121,48 +168,32 @@ class GroupNull:
         p = pearson3_upper_tail(z, skew)
         if refinement is not None:
             for i in range(len(total)):
-                check()
                 row = slice(weights.indptr[i], weights.indptr[i + 1])
-                self._refine(weights.indices[row], weights.data[row], total[i], sd[i], p[i], refinement)
+                for part in self._parts:
+                    check()
+                    genes, values = weights.indices[row], weights.data[row]
+                    self._refine(part, genes, values, total[i], sd[i], p[i], refinement)
         by = np.broadcast_to(np.asarray(divisors, np.float64), (len(total),))[:, None]
         return NullTest(total / by, expected / by, sd / by, skew, z, p)
 
-    def _moments(self, weights: Any) -> tuple[Floats, Floats, Floats, Floats]:
-        """Weighted sums, and expectation, variance and third central moment of random ones."""
-        first, second, third = (self._by_bin(weights, power) for power in (1, 2, 3))
-        sizes = self.bins.sizes.astype(np.float64)
-        squares = first.multiply(first).tocsr()
-        around = (second - squares.multiply(1 / sizes)).tocsr()
-        cubed = (
-            third
-            - first.multiply(second).multiply(3 / sizes)
-            + squares.multiply(first).multiply(2 / sizes**2)
-        ).tocsr()
-        variance = around @ self._variance
-        # what is left of the whole by rounding, where every gene of a bin is in the signature, is nothing
-        variance[variance <= 1e-12 * (second @ self._variance)] = 0
-        factor = np.where(sizes > 2, sizes / np.maximum((sizes - 1) * (sizes - 2), 1), 0)
-        third_moment = cubed @ (factor[:, None] * self._cubes)
-        return weights @ self.by_gene, first @ self._mean, variance, third_moment
-
-    def _by_bin(self, weights: Any, power: int) -> Any:
-        """Sums of a power of the weights by bin, CSR (n_signatures, n_bins)."""
-        from scipy.sparse import csr_matrix
-
-        parts = weights.data.astype(np.float64) ** power, self.bins.of_gene[weights.indices], weights.indptr
-        return _summed(csr_matrix(parts, shape=(weights.shape[0], len(self.bins.sizes)), copy=True))
-
     def _refine(
-        self, genes: Ints, weights: Floats, total: Floats, sd: Floats, p: Floats, how: Refinement
+        self,
+        of: _Part,
+        genes: Ints,
+        weights: Floats,
+        total: Floats,
+        sd: Floats,
+        p: Floats,
+        how: Refinement,
     ) -> None:
-        """Write refined p (n_groups,) over those that are small."""
-        small = np.flatnonzero(p < how.below)
+        """Write refined p (n_groups,) over those of a part's groups that are small."""
+        small = of.groups[p[of.groups] < how.below]
         if not len(small):
             return
         n_draws = min(how.n_draws, int(how.most_terms // (len(genes) * len(small))))
         if n_draws < FIRST:
             return
-        draws = _Draws(self, genes, weights)
+        draws = _Draws(self.by_gene, of.bins, genes, weights)
         for part in np.array_split(small, -(-len(small) // _COLUMNS_AT_ONCE)):
             found = draws.scores(part, FIRST)
             tolerance = 1e-12 * (np.abs(total[part]) + sd[part])
@@ -176,22 +207,22 @@ class GroupNull:
 class _Draws:
     """Random signatures of one signature: the same whenever they are asked for."""
 
-    def __init__(self, null: GroupNull, genes: Ints, weights: Floats) -> None:
-        self._null = null
-        of_gene, sizes = null.bins.of_gene[genes], null.bins.sizes
+    def __init__(self, by_gene: Floats, of: Bins, genes: Ints, weights: Floats) -> None:
+        self._by_gene = by_gene
+        of_gene, sizes = of.of_gene[genes], of.sizes
         order = np.lexsort((genes, of_gene))
         self._weights = weights[order].astype(np.float64)
         bins, where = np.unique(of_gene[order], return_inverse=True)
         starts = np.cumsum(sizes[bins]) - sizes[bins]
         self._starts, self._sizes = starts[where], sizes[bins][where]
         #: genes that may be drawn, bin by bin
-        self._pool = np.concatenate([null.bins.genes(b) for b in bins.tolist()])
+        self._pool = np.concatenate([of.genes(b) for b in bins.tolist()])
         key = genes[order].astype("<i8").tobytes() + self._weights.astype("<f8").tobytes()
         self._seed = np.uint64(xxhash.xxh3_64_intdigest(key))
 
     def scores(self, groups: Ints, n_draws: int) -> Floats:
         """Weighted sums in the groups under the first ``n_draws`` random signatures."""
-        values = self._null.by_gene[self._pool[:, None], groups]
+        values = self._by_gene[self._pool[:, None], groups]
         out = np.empty((n_draws, len(groups)))
         random_scores(values, self._starts, self._sizes, self._weights, self._seed, out)
         return out
