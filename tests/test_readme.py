@@ -88,9 +88,11 @@ def test_the_snippets_run_one_after_the_other(folder):
     assert "<SearchResult MS1: " in said[-1]
 
 
-@pytest.mark.parametrize("file", ["README.md", "CHANGELOG.md", "tests/data/README.md"])
-def test_what_a_page_links_to_is_there(file):
-    page = ROOT / file
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "tests" / "data" / "README.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_links_to_is_there(page):
     links = [link for link in re.findall(r"\]\(([^)#]+)", page.read_text()) if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []
 

@@ -15,7 +15,7 @@ from insignia_index.catalog.catalog import read_revision, with_latest
 from insignia_index.catalog.store import Store
 from insignia_index.dense.dense import Dense
 from insignia_index.describe import atlas_info, field_info, study_info
-from insignia_index.gpu.choice import open_engine
+from insignia_index.device import open_engine
 from insignia_index.search.cells import cell_table, find_cells
 from insignia_index.search.engine import Session, search, stream_scores
 from insignia_index.search.explain import explain

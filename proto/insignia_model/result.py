@@ -22,6 +22,10 @@ CELL_COLUMNS = ("study", "cell_id", "score")
 #: Behind the score, of a signature with negative weights: what positive and what negative weights add to it.
 PART_COLUMNS = ("score_up", "score_down")
 
+ZERO_CUTOFF_NOTE = (
+    "the cut-off is 0: fewer cells score above it than `top` asks for, and which of those at 0 are hits "
+    "follows from their place in the atlas alone. Ask for fewer, or read nothing into hits that score 0."
+)
 UNSIGNED_NOTE = (
     "the attributions of this atlas have no sign: they tell how much a gene matters to a cell, not whether "
     "it is high or low. A gene of negative weight lowers the score of the cells in which it matters; read no "
@@ -54,7 +58,7 @@ class SearchResult:
     plot).
     ``test_table``: two rows (measure: hit_fraction, mean) per group and contrast, if asked for; see `tests`.
     ``unsigned_atlas``: no attribution is negative, so that none tells whether a gene is high or low;
-    ``negative_weights``: the signature has some (see `direction_note`).
+    ``negative_weights``: the signature has some (see `notes`).
     """
 
     engine: str
@@ -79,9 +83,12 @@ class SearchResult:
     expected_recall: float = 1.0
 
     @property
-    def direction_note(self) -> str:
-        """What to know before a direction is read into the answer; empty if there is nothing."""
-        return UNSIGNED_NOTE if self.unsigned_atlas and self.negative_weights else ""
+    def notes(self) -> tuple[str, ...]:
+        """What to know before something is read into the answer that it does not say; mostly nothing."""
+        found = [UNSIGNED_NOTE] if self.unsigned_atlas and self.negative_weights else []
+        if self.hits.startswith("top:") and self.cutoff == 0:
+            found.append(ZERO_CUTOFF_NOTE)
+        return tuple(found)
 
     @property
     def cells(self) -> pd.DataFrame:
@@ -169,8 +176,7 @@ class SearchResult:
             f"{self.signature}: {found}, "
             f"{self.genes.n_genes} genes used, {len(self.genes.missing)} missing, "
             f"{f'{len(self.genes.ambiguous)} ambiguous, ' if self.genes.ambiguous else ''}"
-            f"{self.engine_text}, {self.elapsed_ms:.1f} ms"
-            + (f"; {self.direction_note}" if self.direction_note else "")
+            f"{self.engine_text}, {self.elapsed_ms:.1f} ms" + "".join(f"; {note}" for note in self.notes)
         )
 
     def __repr__(self) -> str:

@@ -57,17 +57,17 @@ def test_an_atlas_without_a_sign_says_so_where_a_weight_is_negative(atlas: Atlas
     for source in (atlas, client):
         signed = source.search({"ISG15": 1, "LYZ": -1})
         assert signed.unsigned_atlas
-        assert NOTE in signed.direction_note
+        assert NOTE in signed.notes[0]
         assert NOTE in repr(signed)
         plain = source.search(["ISG15"])
         assert plain.unsigned_atlas
-        assert not plain.direction_note
+        assert not plain.notes
 
 
 def test_a_signed_atlas_needs_no_note(tmp_path):
     with Atlas.open(build(tmp_path, [study("s", signed=True), study("t")])) as atlas:
         result = atlas.search({"G0": 1, "G1": -1})
-    assert (result.unsigned_atlas, result.direction_note) == (False, "")
+    assert (result.unsigned_atlas, result.notes) == (False, ())
 
 
 @pytest.mark.parametrize("extra", [[], ["--by-study"], ["--hits", "zscore:1"]])

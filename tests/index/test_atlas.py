@@ -199,3 +199,26 @@ def test_an_atlas_whose_directory_was_replaced_says_so_and_still_answers(tmp_pat
         shutil.rmtree(path)
         (tmp_path / "old").rename(path)
         assert not atlas.refresh()
+
+
+def test_scores_that_are_all_the_same_have_no_spread_and_no_hits(tmp_path: Path) -> None:
+    made = study("A", 1000, ["G1", "G2", "G3"])
+    made.values[:] = 0.13809525
+    with Atlas.open(build(tmp_path, [made], value_dtype="float32")) as atlas:
+        for z in (-2.0, 0.0, 1e-9, 2.0):
+            result = atlas.search(["G1", "G2", "G3"], hits=HitRule.zscore(z))
+            assert result.groups["sd"].tolist() == [0.0]
+            assert (result.n_hits, result.cutoff) == (0, result.groups["max"][0])
+
+
+def test_a_cut_off_among_cells_that_score_nothing_is_told(tmp_path: Path) -> None:
+    made = study("A", 100, ["G1", "G2"])
+    made.values[:] = 0
+    made.values[:5, 0] = 1
+    with Atlas.open(build(tmp_path, [made])) as atlas:
+        assert atlas.search(["G1"], hits="top:5").notes == ()
+        assert atlas.search(["G1"]).notes == ()
+        found = atlas.search(["G1"], hits="top:6")
+        assert (found.n_hits, found.cutoff) == (6, 0)
+        assert "from their place in the atlas alone" in found.notes[0]
+        assert found.notes[0] in repr(found)

@@ -58,7 +58,7 @@ def question(command: C) -> C:
         "--min-coverage",
         default=0.0,
         metavar="SHARE",
-        help="Leave out studies that measured a smaller share (0-1) of the genes.",
+        help="Leave out studies that measured a smaller share (0-1) of the genes that the atlas knows.",
     )
     return conditions(coverage(strict(command)))
 

@@ -150,7 +150,7 @@ def summary_text(result: SearchResult) -> str:
     return (
         f"{result.signature}: {found}\n{genes_text(result.genes)}; {result.aggregate} score, "
         f"{result.engine_text}, {result.elapsed_ms:.1f} ms\n{inexact_text(result.genes)}"
-        + (f"Note: {result.direction_note}\n" if result.direction_note else "")
+        + "".join(f"Note: {note}\n" for note in result.notes)
     )
 
 

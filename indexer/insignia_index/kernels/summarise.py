@@ -9,6 +9,9 @@ from insignia_index.kernels.memory import order_key
 from insignia_index.kernels.order import order_keys, sort_places
 from insignia_index.kernels.score import MAXIMUM, SUM, SUM_OF_SQUARES
 
+#: Squares around a mean that are less than this share of the squares themselves are rounding.
+ROUNDING = 1e-14
+
 #: Columns of units and groups that are counts (int64), and that are not (float64).
 CELLS, HITS, SAMPLES, LEAST_MEASURED = range(4)
 FRACTION, MEAN, SD, LARGEST, SAMPLE_MEAN, SAMPLE_MEDIAN = range(6)
@@ -60,7 +63,9 @@ def _describe(counts, sums, found):
         found[MEAN, i] = mean
         found[LARGEST, i] = sums[MAXIMUM, i]
         if n > 1:
-            found[SD, i] = np.sqrt(max(sums[SUM_OF_SQUARES, i] - n * mean * mean, 0.0) / (n - 1))
+            squares = sums[SUM_OF_SQUARES, i]
+            spread = squares - n * mean * mean
+            found[SD, i] = np.sqrt(spread / (n - 1)) if spread > ROUNDING * squares else 0.0
 
 
 @njit
