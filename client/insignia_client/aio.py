@@ -66,6 +66,7 @@ class AsyncClient:
         self._credentials = credentials
         self._info: AtlasInfo | None = None
         self._channel: grpc.aio.Channel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stub: Any = None
         self._closed = False
 
@@ -341,7 +342,9 @@ class AsyncClient:
     def _method(self, call: Call[Any]) -> Any:
         if self._closed:
             raise ClientClosed(self.target)
+        loop = asyncio.get_running_loop()
         if self._channel is None:  # made here, inside the running loop that it belongs to
+            self._loop = loop
             options = self._wire.options
             self._channel = (
                 grpc.aio.insecure_channel(self.target, options)
@@ -349,4 +352,6 @@ class AsyncClient:
                 else grpc.aio.secure_channel(self.target, self._credentials, options)
             )
             self._stub = AtlasServiceStub(self._channel)
+        elif loop is not self._loop:
+            raise RuntimeError(f"the client of {self.target} belongs to another event loop; make one in each")
         return getattr(self._stub, call.method)

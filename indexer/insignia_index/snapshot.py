@@ -17,7 +17,7 @@ import numpy.typing as npt
 from insignia_index.catalog.catalog import SHARDS, open_catalog, read_gene_table
 from insignia_index.catalog.columns import CellIds, decode_column
 from insignia_index.catalog.field_index import CellIdIndex, FieldIndex, index_fields
-from insignia_index.catalog.records import VALUE_BITS, StudyRecord
+from insignia_index.catalog.records import StudyRecord
 from insignia_index.catalog.store import Store
 from insignia_index.format.files import bytes_digest
 from insignia_index.format.reader import Shard
@@ -58,7 +58,7 @@ class Snapshot:
     def _open_shard(self, folder: Path, study: StudyRecord) -> Shard:
         shard = Shard(folder / study.shard, study.files)
         fits = shard.n_cells == study.n_cells and shard.n_genes <= len(self.genes)
-        if not fits or shard.value_bits != VALUE_BITS[self.record.value_dtype]:
+        if not fits or shard.value_bits != self.record.value_bits:
             raise AtlasCorrupt(shard.path, "its head does not fit the catalog")
         return shard
 

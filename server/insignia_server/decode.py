@@ -117,9 +117,13 @@ def _screened(item: pb.ScreenSignature, config: ServerConfig) -> Signature | Ski
         return SkippedSignature(item.signature.name, str(error))
 
 
-def best_cells(message: pb.SearchRequest | pb.SimilarRequest, config: ServerConfig) -> int:
+def best_cells(
+    message: pb.SearchRequest | pb.SimilarRequest | pb.ExplainRequest,
+    config: ServerConfig,
+    default: int = DEFAULT_K,
+) -> int:
     """How many best cells to return."""
-    k = message.k if message.HasField("k") else DEFAULT_K
+    k = message.k if message.HasField("k") else default
     if k > config.max_k:
         raise LimitExceeded("k", k, config.max_k, "ask for fewer cells, or stream all scores with Scores")
     return k
@@ -136,7 +140,9 @@ def engine(message: pb.SearchRequest | pb.SimilarRequest) -> dict[str, Any]:
     }
 
 
-def hits(message: pb.SearchRequest | pb.SimilarRequest | pb.ScreenQuestion) -> HitRule:
+def hits(
+    message: pb.SearchRequest | pb.SimilarRequest | pb.ExplainRequest | pb.ScreenQuestion,
+) -> HitRule:
     """The hit rule of a request."""
     return hit_rule(message.hits) if message.HasField("hits") else HitRule()
 
@@ -185,13 +191,6 @@ def aggregate(value: int) -> str:
     if value not in AGGREGATES:
         raise InvalidArgument("aggregate", f"{value} is not an Aggregate of insignia.v1")
     return AGGREGATES[value]  # type: ignore[index]  # an enum value is an int at run time
-
-
-def coverage(value: float) -> float:
-    """Smallest share of the genes that a study must have measured."""
-    if not 0 <= value <= 1:
-        raise InvalidArgument("min_coverage", f"{value} is not from 0 to 1")
-    return value
 
 
 def hit_rule(message: pb.HitRule) -> HitRule:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from insignia_model import Explanation, HitRule, SearchRequest
-from insignia_model.errors import LimitExceeded
+from insignia_model import Explanation, SearchRequest
 from insignia_proto.v1 import insignia_pb2 as pb
 from insignia_server import decode, encode
 from insignia_server.config import ServerConfig
@@ -13,15 +12,12 @@ DEFAULT_K = 20
 
 def explain_request(message: pb.ExplainRequest, config: ServerConfig) -> SearchRequest:
     """The search to be explained; what is absent takes the default that the proto states."""
-    k = message.k if message.HasField("k") else DEFAULT_K
-    if k > config.max_k:
-        raise LimitExceeded("k", k, config.max_k, "ask for fewer cells")
     return SearchRequest(
         signature=decode.required_signature(message, config),
-        k=k,
+        k=decode.best_cells(message, config, DEFAULT_K),
         where=decode.conditions(message.where),
         group_by=tuple(message.group_by),
-        hits=decode.hit_rule(message.hits) if message.HasField("hits") else HitRule(),
+        hits=decode.hits(message),
         aggregate=decode.aggregate(message.aggregate),
         min_cells=message.min_cells if message.HasField("min_cells") else decode.DEFAULT_MIN_CELLS,
         min_coverage=message.min_coverage,

@@ -34,7 +34,7 @@ class AtlasService:
             where=decode.conditions(request.where),
             aggregate=decode.aggregate(request.aggregate),
             cell_ids=request.cell_ids,
-            min_coverage=decode.coverage(request.min_coverage),
+            min_coverage=request.min_coverage,
             strict=request.strict_genes,
             cancel=call.cancel,
         )

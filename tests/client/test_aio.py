@@ -95,3 +95,10 @@ async def test_a_closed_client_says_so(server: Any) -> None:
     await client.close()
     with pytest.raises(ClientClosed):
         await client.info()
+
+
+def test_a_client_is_of_one_event_loop(server: Any) -> None:
+    client = AsyncClient(server.target)
+    assert asyncio.run(client.info()).n_studies == 2
+    with pytest.raises(RuntimeError, match="belongs to another event loop; make one in each"):
+        asyncio.run(client.info())

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from insignia_index import Atlas, InputFile, build_atlas, remove_studies
-from insignia_index.build.errors import FieldConflict, StudyExists, StudyTwice
+from insignia_index.build.errors import FieldConflict, StudyExists, StudyTwice, UnreadableInput
 from insignia_index.verify import verify_atlas
 from insignia_model import ge
 from insignia_model.errors import (
@@ -291,3 +291,14 @@ def test_a_field_is_counted_in_the_studies_that_have_a_value_of_it(tmp_path):
     with Atlas.open(build(tmp_path, made)) as atlas:
         found = {field.field: field for field in atlas.fields()}["tissue"]
     assert (found.n_studies, found.n_cells, found.values) == (1, 10, (("blood", 10),))
+
+
+def test_more_cell_ids_than_a_study_can_have_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("insignia_index.catalog.columns.MOST_ID_BYTES", 100)
+    path = build(tmp_path, [study("few", 5)])
+    with pytest.raises(UnreadableInput, match=r"study 'many': the cell ids take \d+ bytes.*shorten them"):
+        build(tmp_path, [study("many", 50)])
+    with Atlas.open(path) as atlas:
+        assert [s.study for s in atlas.studies()] == ["few"]

@@ -9,9 +9,9 @@ from difflib import get_close_matches
 import click
 
 from insignia_client.cli.backend import Backend
-from insignia_client.cli.signatures import some
 from insignia_model import Condition
 from insignia_model.errors import InsigniaError
+from insignia_model.listing import some
 
 #: Values of a field that are looked at; one with more, such as barcodes, is not checked.
 MOST_VALUES = 10_000

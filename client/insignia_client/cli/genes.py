@@ -13,9 +13,7 @@ from insignia_client.cli.backend import open_backend
 from insignia_client.cli.output import chosen_format, write_text
 from insignia_model import Column, GeneReport, Table
 from insignia_model.genes import WAYS
-
-#: Names that a line shows.
-MOST_NAMES = 10
+from insignia_model.listing import some
 
 
 @click.command(short_help="What gene names mean to an atlas.")
@@ -72,7 +70,7 @@ def report_text(report: GeneReport, names: Iterable[str]) -> str:
     measured = report.n_genes_measured
     if measured and min(measured.values()) < report.n_genes:
         counts = [f"{study} {n:,}" for study, n in measured.items()]
-        lines.append(f"measured, of {report.n_genes:,} genes: {_some(counts)}\n")
+        lines.append(f"measured, of {report.n_genes:,} genes: {some(counts)}\n")
     return "".join(lines)
 
 
@@ -84,10 +82,10 @@ def genes_text(report: GeneReport) -> str:
             name + (f" ({' or '.join(alike)}?)" if (alike := report.suggestions.get(name)) else "")
             for name in report.missing
         ]
-        text += f", {len(names):,} not in the atlas: {_some(names)}"
+        text += f", {len(names):,} not in the atlas: {some(names)}"
     if report.ambiguous:
         names = [f"{name} ({' or '.join(found)}?)" for name, found in report.ambiguous.items()]
-        text += f", {len(names):,} ambiguous and not used: {_some(names)}"
+        text += f", {len(names):,} ambiguous and not used: {some(names)}"
     return text
 
 
@@ -95,13 +93,8 @@ def inexact_text(report: GeneReport) -> str:
     """A line with the names that are used as another symbol; nothing if there are none."""
     why = report.problems()
     names = [f"{name} {why[name]}" for name in report.inexact]
-    return f"{_some(names)}\n" if names else ""
+    return f"{some(names)}\n" if names else ""
 
 
 def _note(report: GeneReport, name: str, why: dict[str, str]) -> str | None:
     return None if name in report.resolved else why[name]
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more

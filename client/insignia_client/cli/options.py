@@ -36,7 +36,7 @@ def source(command: C) -> C:
             default=30.0,
             show_default=True,
             metavar="SECONDS",
-            help="Longest wait for --server.",
+            help="Longest wait for an answer of --server; of scores and screens, for the first sign of life.",
         ),
         click.option("--server", metavar="HOST:PORT", help="Server to ask."),
         click.option("--atlas", type=click.Path(path_type=Path), metavar="DIR", help="Atlas to open here."),

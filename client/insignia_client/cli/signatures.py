@@ -11,6 +11,7 @@ import click
 
 from insignia_model import DeRule, Signature, Signatures, read_signatures
 from insignia_model.errors import InvalidSignature
+from insignia_model.listing import some
 from insignia_model.reading import FORMATS
 from insignia_model.reading.expression import DE_WEIGHTS, DIRECTIONS
 
@@ -156,10 +157,3 @@ def _de_rule(given: Mapping[str, Any]) -> DeRule | None:
 
 def _abridged(genes: str) -> str:
     return genes if len(genes) <= 40 else genes[:39] + "…"
-
-
-def some(names: list[str], n_shown: int = 10) -> str:
-    """The first names, and how many more there are."""
-    return ", ".join(names[:n_shown]) + (
-        f" and {len(names) - n_shown:,} more" if len(names) > n_shown else ""
-    )

@@ -299,7 +299,7 @@ class AtlasBuild:
         ``recipe``: how its attributions were made, looked at when all rows are read.
         """
         shard, directory = self._writer.stage(rows.study)
-        value_bits = VALUE_BITS[self._writer.record.value_dtype]
+        value_bits = self._writer.record.value_bits
         built = build_shard(rows, directory, buffer, value_bits, self._progress.advance)
         written = _check_shard(directory, built.files, buffer.n_genes)
         files = built.files
@@ -307,7 +307,11 @@ class AtlasBuild:
             files = with_pseudobulk(written, files, [columns.get(name) for name in by])
         fields, items = _encoded(shard, columns)
         measured = gene_bitmap(np.sort(rows.gene_of_column), buffer.n_genes)
-        cells, genes = CellIds.encode(rows.cell_ids), measured.tobytes()
+        try:
+            cells, genes = CellIds.encode(rows.cell_ids), measured.tobytes()
+        except OverflowError as error:
+            problem = f"study {rows.study!r}: {error}; shorten them, or make several studies of it"
+            raise UnreadableInput(rows.path, problem) from error
         items += [(f"cells/{shard}", cells), (f"genes/{shard}", genes)]
         write_metadata(directory, items)
         samples = columns["sample"]

@@ -18,6 +18,8 @@ from insignia_index.kernels.gather import find_text
 from insignia_model.table import Column
 
 _BOOL_MISSING = 255
+#: Of the cell ids of a study: their starts are uint32.
+MOST_ID_BYTES = 1 << 32
 #: Names from which on an index of all is made, where fewer are looked for one by one.
 _MANY_NAMES = 16
 #: How a kind may be stored.
@@ -104,10 +106,12 @@ class CellIds:
 
     @staticmethod
     def encode(cell_ids: Sequence[str]) -> bytes:
-        """As stored."""
+        """As stored; raises OverflowError where they are longer than a start can say."""
         names = [f"{name}\0".encode() for name in cell_ids]
-        starts = np.cumsum([0, *map(len, names)]).astype("<u4")
-        return starts.tobytes() + b"".join(names)
+        starts = np.cumsum([0, *map(len, names)])
+        if starts[-1] >= MOST_ID_BYTES:
+            raise OverflowError(f"the cell ids take {starts[-1]:,} bytes, {MOST_ID_BYTES:,} or more")
+        return starts.astype("<u4").tobytes() + b"".join(names)
 
     def __len__(self) -> int:
         return len(self._starts) - 1

@@ -41,6 +41,11 @@ class AtlasRecord:
     pseudobulk: tuple[str, ...] = ()
     faiss: FaissRecord | None = None
 
+    @property
+    def value_bits(self) -> int:
+        """Bits of a stored value."""
+        return VALUE_BITS[self.value_dtype]
+
     def to_bytes(self) -> bytes:
         """As stored under ``atlas``: digest of the JSON, then the JSON."""
         values = asdict(self)

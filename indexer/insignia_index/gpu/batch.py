@@ -84,7 +84,7 @@ class Batch:
     def __init__(self, device: Device, asks: list[Ask]) -> None:
         self._device, self._asks = device, asks
         self._snapshot = asks[0].residency.snapshot
-        self._value_bits = 16 if self._snapshot.record.value_dtype == "float16" else 32
+        self._value_bits = self._snapshot.record.value_bits
         self._kind = KIND[self._value_bits]
         self._dtype = np.dtype(score_dtype(self._value_bits))
         self._on_device: list[GroupingOnDevice] = [ask.groupings.get(ask.grouping) for ask in asks]

@@ -43,7 +43,7 @@ class DeviceEngine:
         ``reserved_bytes`` are left for others, unless a budget was given.
         """
         before = earlier.residency if earlier else None
-        value_bits = 16 if snapshot.record.value_dtype == "float16" else 32
+        value_bits = snapshot.record.value_bits
 
         def bring(device: Device) -> OnDevice:
             residency = load(device, snapshot, self._memory_bytes, before, reserved_bytes)

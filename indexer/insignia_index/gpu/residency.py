@@ -81,7 +81,7 @@ def load(
     if budget_bytes is None:
         reserve = reserved_bytes + HEADROOM_BYTES + HEADROOM_BYTES_PER_CELL * snapshot.n_cells
         budget_bytes = max(0, device.free_bytes() - reserve) + (earlier.n_bytes if earlier else 0)
-    value_bits = 16 if snapshot.record.value_dtype == "float16" else 32
+    value_bits = snapshot.record.value_bits
     table = np.zeros(len(snapshot.table), BLOCK)
     try:
         memory = device.allocate(max(1, table.nbytes))

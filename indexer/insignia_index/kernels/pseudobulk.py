@@ -107,42 +107,6 @@ def add_to_groups(genes, bits, values, unit_group, out):
 
 
 @njit(nogil=True, cache=True)
-def expand_units(bits, values, first, out):
-    """Write the stored sums of units ``first``... to ``out`` float32 (n rows, n units wanted)."""
-    n, stop = 0, first + out.shape[1]
-    for r in range(len(bits)):
-        out[r] = 0.0
-        for byte in range(bits.shape[1]):
-            left = bits[r, byte]
-            while left:
-                unit = 8 * byte + trailing_zeros(left)
-                if first <= unit < stop:
-                    out[r, unit - first] = values[n]
-                n += 1
-                left &= np.uint8(left - np.uint8(1))
-
-
-@njit(nogil=True, cache=True)
-def weighted_rows(indptr, indices, weights, row_of_gene, rows, factors, out):
-    """Write weighted sums of rows to ``out`` float64 (n_signatures, n_units), times ``factors`` (n_units,).
-
-    ``indptr``, ``indices`` (genes), ``weights``: CSR of the signatures. ``row_of_gene`` int64 (n_genes,): the
-    row of a gene in ``rows`` float32 (n rows, n_units), -1 if it has none, which is 0. A third of the time of
-    scipy's product, which wants the rows in float64.
-    """
-    total = np.empty(rows.shape[1])
-    for s in range(len(indptr) - 1):
-        total[:] = 0.0
-        for i in range(indptr[s], indptr[s + 1]):
-            row, weight = row_of_gene[indices[i]], weights[i]
-            if row >= 0:
-                for u in range(len(total)):
-                    total[u] += weight * np.float64(rows[row, u])
-        for u in range(len(total)):
-            out[s, u] = total[u] * factors[u]
-
-
-@njit(nogil=True, cache=True)
 def group_of_units(units, group, unit_group):
     """Write each unit's group to ``unit_group`` int64 (n_units,); whether all of its cells have the same.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -15,13 +14,10 @@ from insignia_index.format.statistics import STATISTICS, read_statistics
 from insignia_index.kernels.pseudobulk import (
     add_to_groups,
     count_cells,
-    expand_units,
     group_of_units,
-    weighted_rows,
 )
 from insignia_index.search.filters import study_mask
 from insignia_index.search.grouping import Grouping, label_cells
-from insignia_index.search.tasks import Threads
 from insignia_index.snapshot import Snapshot
 from insignia_model.condition import Condition
 from insignia_model.errors import GroupsNotWhole, NoPseudobulk
@@ -29,9 +25,6 @@ from insignia_model.table import Column, Table
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-
-#: Units of a study that are expanded to a dense matrix at a time: 28,000 genes of them are 29 MB.
-_DENSE_UNITS = 256
 
 
 class Pseudobulk:
@@ -137,53 +130,6 @@ class Pseudobulk:
                 sums = self.study_sums(study)
                 add_to_groups(sums.genes, sums.bits, sums.values, groups, out)
         return out.T
-
-    def mean_scores(
-        self, weights: Any, divisors: npt.ArrayLike = 1.0, threads: Threads | None = None
-    ) -> Floats:
-        """Mean score of every signature in every unit, float64 (n_signatures, n_units).
-
-        ``weights``: scipy CSR float64 (n_signatures, n_genes); ``divisors`` float64 (n_signatures,) or one.
-        Memory: the answer (ask for blocks of signatures where that is much) and up to 30 MB a thread.
-        """
-        out = np.empty((weights.shape[0], self.n_units))
-        by = np.broadcast_to(np.asarray(divisors, np.float64), (len(out),))
-        scaled = weights.data / np.repeat(by, np.diff(weights.indptr))
-        waiting = deque(range(len(self._snapshot.studies)))
-
-        def work() -> None:
-            room = np.empty(0, np.float32)
-            while waiting:
-                try:
-                    study = waiting.popleft()
-                except IndexError:  # another thread was faster
-                    return
-                room = self._score_study(study, weights, scaled, room, out)
-
-        if threads is None:
-            work()
-        else:
-            threads.share(work, threads.n_threads)
-        return out
-
-    def _score_study(
-        self, study: int, weights: Any, scaled: Floats, room: npt.NDArray[np.float32], out: Floats
-    ) -> npt.NDArray[np.float32]:
-        """Write the scores of a study's units; returns the room that it needed, for the next."""
-        sums = self.study_sums(study)
-        start = int(self.unit_starts[study])
-        row_of_gene = np.full(self.n_genes, -1, np.int64)
-        row_of_gene[sums.genes] = np.arange(len(sums.genes))
-        for first in range(0, sums.n_units, _DENSE_UNITS):
-            n_units = min(_DENSE_UNITS, sums.n_units - first)
-            if len(room) < len(sums.genes) * n_units:
-                room = np.empty(len(sums.genes) * n_units, np.float32)
-            rows = room[: len(sums.genes) * n_units].reshape(len(sums.genes), n_units)
-            expand_units(sums.bits, sums.values, first, rows)
-            units = slice(start + first, start + first + n_units)
-            factors = 1 / self.n_cells[units]
-            weighted_rows(weights.indptr, weights.indices, scaled, row_of_gene, rows, factors, out[:, units])
-        return room
 
     def unit_groups(
         self, grouping: Grouping, group_by: tuple[str, ...], where: tuple[Condition, ...]

@@ -133,8 +133,7 @@ def regroup(
 def _last_tie(snapshot: Snapshot, grouping: Grouping, scores: npt.NDArray[Any], selection: Selection) -> int:
     """Row up to which cells that score the cut-off of a ``top`` rule are hits."""
     cutoff = float("inf") if selection.cutoff is None else selection.cutoff
-    slot_block = np.repeat(np.arange(len(snapshot.table)), np.diff(grouping.slot_starts))
-    rows = np.repeat(snapshot.block_starts[slot_block], grouping.slot_cells) + grouping.order
+    rows = grouping.rows(snapshot)
     found = scores[rows].astype(np.float64)
     n_ties = selection.n_hits - np.count_nonzero(found > cutoff)
     return int(np.sort(rows[found == cutoff])[n_ties - 1]) if n_ties else -1

@@ -63,7 +63,7 @@ class Session:
     @property
     def value_bits(self) -> int:
         """Bits of a stored value."""
-        return 16 if self.snapshot.record.value_dtype == "float16" else 32
+        return self.snapshot.record.value_bits
 
     def work(self, grouping: Grouping, cancel: CancelToken, n_threads: int | None) -> Work:
         """A search's share of the session."""

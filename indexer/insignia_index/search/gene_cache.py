@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from insignia_index.catalog.records import VALUE_BITS
 from insignia_index.kernels.directory import NO_ENTRY, copy_containers, gene_entries
 from insignia_index.kernels.profile import entries_of_genes
 from insignia_index.snapshot import Snapshot
@@ -54,7 +53,7 @@ class _Generation:
 
     def load(self, snapshot: Snapshot, gene: int, may_copy: bool) -> None:
         """Look a gene up, and copy its containers if they are small."""
-        value_bytes = VALUE_BITS[snapshot.record.value_dtype] // 8
+        value_bytes = snapshot.record.value_bits // 8
         entries = np.empty(len(snapshot.table), np.uint64)
         n_bytes = gene_entries(snapshot.table, gene, value_bytes, entries)
         self._arrays.append(entries)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
+from insignia_model.listing import some
 from insignia_model.reading.library import Signatures
 from insignia_model.signature import Signature
 
@@ -70,9 +71,3 @@ def _notes(n_joined: int, alone: list[str], unclear: list[str], overlaps: list[s
     if overlaps:
         notes.append(f"genes both up and down are left out of {len(overlaps):,} signatures: {some(overlaps)}")
     return notes
-
-
-def some(names: list[str], n_shown: int = 10) -> str:
-    """The first names, and how many more there are."""
-    more = len(names) - n_shown
-    return ", ".join(names[:n_shown]) + (f" and {more:,} more" if more > 0 else "")
