@@ -16,7 +16,7 @@ test-gpu: .venv/.done  ## the GPU engine's tests on the GPU; fails without one
 	$(BIN)/python -m pytest tests/gpu --device cuda
 
 test: .venv/.done      ## all tests that need no accelerator
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: .venv/.done proto-check  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

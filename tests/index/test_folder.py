@@ -9,7 +9,7 @@ import pytest
 from insignia_index import Atlas, InputFile, build_atlas, remove_studies
 from insignia_index.catalog.lock import writer_lock
 from insignia_index.verify import verify_atlas
-from insignia_model.errors import AtlasCorrupt, AtlasLocked, AtlasNotFound, InvalidArgument
+from insignia_model.errors import AtlasClosed, AtlasCorrupt, AtlasLocked, AtlasNotFound, InvalidArgument
 
 from .made import Study, build, study, tree, write_h5ad
 
@@ -90,7 +90,7 @@ def test_a_closed_atlas_says_so_and_its_stream_goes_on(tmp_path: Path) -> None:
     atlas.close()
     atlas.close()
     assert "closed" in repr(atlas)
-    with pytest.raises(ValueError, match="closed"):
+    with pytest.raises(AtlasClosed, match="closed"):
         atlas.search(["G1"])
     rest = next(stream)
     assert (rest.study, rest.cell_ids[:2]) == ("B", ("c0", "c1"))

@@ -221,7 +221,7 @@ def test_sides_of_few_and_of_many_cells_a_sample_give_p_that_are_not_too_small(
     found: P = {"hit_fraction": [], "mean": []}
     plain: P = {"hit_fraction": [], "mean": []}
     is_first = np.arange(sum(n_samples)) < n_samples[0]
-    for _ in range(N_SHUFFLES):
+    for _ in range(400):
         parts = [rng.integers(0, len(scores), n_cells[0 if first else 1]) for first in is_first]
         of_sample = totals(parts, scores, hit)
         given = Sides(
@@ -235,6 +235,6 @@ def test_sides_of_few_and_of_many_cells_a_sample_give_p_that_are_not_too_small(
             p.append(stats.ttest_ind(values[0, is_first], values[1, ~is_first]).pvalue)
     for measure, p in found.items():
         assert np.mean(np.array(p) < 0.05) < 0.08, measure
-        assert np.mean(np.array(p) < 0.001) < 0.005, measure
+        assert np.mean(np.array(p) < 0.001) < 0.01, measure
         if n_samples == (3, 20):
             assert np.mean(np.array(plain[measure]) < 0.05) > 0.15, measure
