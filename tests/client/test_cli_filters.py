@@ -1,4 +1,4 @@
-"""Notes about filters that no cell passes."""
+"""Notes about filters: that no cell passes, and values that no cell has."""
 
 from __future__ import annotations
 
@@ -32,6 +32,17 @@ def test_what_no_cell_has_is_told_when_none_passes(atlas: Path, capsys: Any, com
     assert "Note: no cell has cell_type=beta; there are CD4 T, " in told
     assert main.main([*asked, "--where", "tissue=blood"]) == 0
     assert "Note" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["search", "scores", "explain"])
+@pytest.mark.parametrize("condition", ["cell_type=B,Dendritik", "cell_type!=Dendritik"])
+def test_one_misspelled_value_among_others_is_told(
+    atlas: Path, capsys: Any, command: str, condition: str
+) -> None:
+    """Else the one looks as if it had no cells, and the other leaves nothing out."""
+    asked = [command, "--atlas", str(atlas), "--genes", "CD14", "--where", condition]
+    assert main.main(asked) == 0
+    assert capsys.readouterr().err == "Note: no cell has cell_type=Dendritik; did you mean Dendritic?\n"
 
 
 def test_an_answer_outlives_a_note_that_fails(

@@ -10,7 +10,7 @@ import click
 
 from insignia_client.cli import options, render
 from insignia_client.cli.backend import open_backend
-from insignia_client.cli.filters import note_empty
+from insignia_client.cli.filters import note_filter
 from insignia_client.cli.genes import genes_text as genes_account
 from insignia_client.cli.genes import inexact_text
 from insignia_client.cli.output import chosen_format, problems_of, write_text
@@ -91,7 +91,7 @@ def explain(**given: Any) -> None:
     with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
         explanation = backend.run_explain(request)
         write_text(_text(explanation, shape, which), given["out"])
-        note_empty(backend, request.where, explanation.n_cells)
+        note_filter(backend, request.where, explanation.n_cells)
     if plot := given["plot"]:
         with problems_of("--plot", plot):
             explanation.plot(path=plot)

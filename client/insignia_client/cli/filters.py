@@ -1,4 +1,4 @@
-"""A note about a filter that no cell passes: most often one of its values is misspelled."""
+"""Notes about a filter: that no cell passes, and which of its values no cell has, as a misspelled one."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _SHOWN = 8
 _TOLD = 5
 
 
-def note_empty(backend: Backend, conditions: Sequence[Condition], n: int) -> None:
-    """If ``n`` is 0, say on stderr that no cell passes, and which texts are no value of their field.
+def note_filter(backend: Backend, conditions: Sequence[Condition], n: int) -> None:
+    """Say on stderr that no cell passes, if ``n`` is 0, and which texts are no value of their field.
 
     The answer has been written: an error here is none of the command's.
     """
-    if n or not conditions:
-        return
-    click.echo("Note: no cell passes the filter", err=True)
+    if conditions and n == 0:
+        click.echo("Note: no cell passes the filter", err=True)
     asked: dict[str, list[str]] = {}
     for condition in conditions:
-        if condition.op in ("in", "not in"):
+        # the one value that cells must have and that some have is no mistake
+        if condition.op == "not in" or (condition.op == "in" and (n == 0 or len(condition.values) > 1)):
             texts = [value for value in condition.values if isinstance(value, str)]
             asked.setdefault(condition.field, []).extend(texts)
     if not any(asked.values()):

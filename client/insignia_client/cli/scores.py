@@ -16,7 +16,7 @@ import numpy as np
 
 from insignia_client.cli import options
 from insignia_client.cli.backend import Backend, open_backend
-from insignia_client.cli.filters import note_empty
+from insignia_client.cli.filters import note_filter
 from insignia_client.cli.genes import genes_text, inexact_text
 from insignia_client.cli.output import new_file, problems_of
 from insignia_model import HitRule, ScoreChunk, Scores, SearchRequest
@@ -84,7 +84,7 @@ def scores(**given: Any) -> None:
         if stream.genes.problems():
             used = f"{request.signature.name}: {genes_text(stream.genes)}"
             click.echo(f"{used}\n{inexact_text(stream.genes)}", err=True, nl=False)
-        chunks: Iterable[ScoreChunk] = _noting_none(stream, backend, request)
+        chunks: Iterable[ScoreChunk] = _with_notes(stream, backend, request)
         if plot is not None:
             chunks = _keeping(chunks, kept)
         if out is None and plot is not None:
@@ -104,15 +104,15 @@ def scores(**given: Any) -> None:
             )
 
 
-def _noting_none(
+def _with_notes(
     chunks: Iterable[ScoreChunk], backend: Backend, request: SearchRequest
 ) -> Iterator[ScoreChunk]:
-    """The same chunks; where there is none, a note that says so."""
+    """The same chunks, then what there is to say about the filter."""
     n_cells = 0
     for chunk in chunks:
         n_cells += len(chunk.scores)
         yield chunk
-    note_empty(backend, request.where, n_cells)
+    note_filter(backend, request.where, n_cells)
 
 
 def _keeping(chunks: Iterable[ScoreChunk], kept: list[ScoreChunk]) -> Iterator[ScoreChunk]:

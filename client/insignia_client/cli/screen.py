@@ -16,7 +16,7 @@ import click
 
 from insignia_client.cli import options, render
 from insignia_client.cli.backend import Backend, open_backend
-from insignia_client.cli.filters import note_empty
+from insignia_client.cli.filters import note_filter
 from insignia_client.cli.output import new_file, problems_of
 from insignia_client.cli.screen_parts import Parts, opened_parts
 from insignia_model import ScreenRequest, Signature, Signatures, SkippedSignature, Table
@@ -99,7 +99,7 @@ def screen(**given: Any) -> None:
                 write(table, file)
             parts.remove()
         if (n_skipped := len(_skipped(table))) < len(library):
-            note_empty(backend, request.where, len(table) - n_skipped)
+            note_filter(backend, request.where, len(table) - n_skipped)
     click.echo(_summary(table, len(library)))
     if plot := given["plot"]:
         _draw(table, plot)

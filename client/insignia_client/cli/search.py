@@ -9,7 +9,7 @@ import click
 
 from insignia_client.cli import options, render, tests
 from insignia_client.cli.backend import open_backend
-from insignia_client.cli.filters import note_empty
+from insignia_client.cli.filters import note_filter
 from insignia_client.cli.genes import genes_text, inexact_text
 from insignia_client.cli.output import chosen_format, problems_of, write_text
 from insignia_client.cli.render import Shown
@@ -81,7 +81,7 @@ def search(**given: Any) -> None:
     with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
         result = backend.run(request)
         show(result, given, shape)
-        note_empty(backend, request.where, result.n_cells)
+        note_filter(backend, request.where, result.n_cells)
 
 
 def show(result: SearchResult, given: dict[str, Any], shape: str) -> None:

@@ -9,7 +9,7 @@ import click
 
 from insignia_client.cli import options
 from insignia_client.cli.backend import open_backend
-from insignia_client.cli.filters import note_empty
+from insignia_client.cli.filters import note_filter
 from insignia_client.cli.output import chosen_format
 from insignia_client.cli.search import show
 from insignia_model import Signature, SimilarRequest
@@ -74,7 +74,7 @@ def similar(**given: Any) -> None:
     with open_backend(given["atlas"], given["server"], given["timeout_s"]) as backend:
         result = backend.run_similar(request)
         show(result, given, shape)
-        note_empty(backend, request.where, result.n_cells)
+        note_filter(backend, request.where, result.n_cells)
 
 
 def _request(given: dict[str, Any]) -> SimilarRequest:
