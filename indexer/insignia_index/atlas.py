@@ -377,8 +377,9 @@ class Atlas(SimilarCells):
         return info if device is None else replace(info, device=device.name, n_cells_on_device=device.n_cells)
 
     def warm(self) -> None:
-        """Compile or load the kernels, so that the first search does not wait for it."""
+        """Load gene names, and compile or load the kernels, so that the first search does not wait."""
         if self._session.snapshot.genes:
+            self.genes(["not a gene"])
             signature = Signature({next(iter(self._session.snapshot.gene_ids)): 1.0})
             self.search(signature, k=1)
             self.explain(signature, k=1)
