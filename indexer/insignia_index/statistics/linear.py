@@ -21,7 +21,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
 from scipy.special import gammaln, stdtr, stdtrit
 
 Floats = npt.NDArray[np.float64]
@@ -29,6 +28,9 @@ Ints = npt.NDArray[np.int64]
 
 #: Spread below this share of the largest value is rounding.
 _ROUNDING = 1e-12
+#: Of the squares over their expectation, from 1; three to six steps reach it.
+_CONVERGED = 1e-10
+_MOST_STEPS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,65 +90,75 @@ def stratified(
     (Searle 1971, Linear Models). The residual sum of squares is that within (study, side) plus that of
     w (d - effect)^2.
     """
-    _, study = np.unique(np.concatenate([study_a, study_b]), return_inverse=True)
-    fit = _Fit(a, study[: len(a)], b, study[len(a) :], noise_a, noise_b)
-    effect, residual, _ = fit.at(None)
-    df = len(a) + len(b) - fit.n_studies - 1
-    if not _spreads(residual, a, b):
-        return Estimate(effect, 0.0, df, 0.0, df)
-    sd = math.sqrt(residual / df)
-    tau2 = fit.tau2(residual, df)
-    effect, residual, information = fit.at(tau2)
-    scale = residual / df if tau2 is None else max(1.0, residual / df)
-    return Estimate(effect, math.sqrt(scale / information), df, sd, df)
+    model = _Model.of(a, study_a, b, study_b)
+    plain = model.fit(np.ones(len(model.values)))
+    df = len(a) + len(b) - model.n_studies - 1
+    if not _spreads(plain.squares, a, b):
+        return Estimate(plain.effect, 0.0, df, 0.0, df)
+    sd = math.sqrt(plain.squares / df)
+    noise = np.concatenate([noise_a, noise_b])
+    if noise.max() - noise.min() <= _ROUNDING * noise.max():
+        return Estimate(plain.effect, sd / math.sqrt(plain.information), df, sd, df)
+    fit = model.fit_with(noise, df)
+    return Estimate(fit.effect, math.sqrt(max(1.0, fit.squares / df) / fit.information), df, sd, df)
 
 
 @dataclass(frozen=True, slots=True)
 class _Fit:
-    """The model of `stratified`; studies are numbered from 0."""
+    """Coefficient of the side, sum of the weights w, and residuals (n,) with the sum of their squares."""
 
-    a: Floats
-    study_a: Ints
-    b: Floats
-    study_b: Ints
-    noise_a: Floats
-    noise_b: Floats
+    effect: float
+    information: float
+    residuals: Floats
+    squares: float
 
-    @property
-    def n_studies(self) -> int:
-        return int(self.study_a.max()) + 1
 
-    def at(self, tau2: float | None) -> tuple[float, float, float]:
-        """Effect, residual sum of squares and sum of the weights w; None: all values weigh the same."""
-        n = 1 + int(max(self.study_a.max(), self.study_b.max()))
-        sums, means, within = [], [], 0.0
-        for values, study, noise in (
-            (self.a, self.study_a, self.noise_a),
-            (self.b, self.study_b, self.noise_b),
-        ):
-            weights = np.ones(len(values)) if tau2 is None else 1 / (noise + tau2)
-            total = np.bincount(study, weights, n)
-            if not total.all():
-                raise ValueError("a study has samples on one side only")
-            mean = np.bincount(study, weights * values, n) / total
-            within += float((weights * (values - mean[study]) ** 2).sum())
-            sums.append(total)
-            means.append(mean)
-        weight = sums[0] * sums[1] / (sums[0] + sums[1])
-        difference = means[0] - means[1]
-        effect = float(np.average(difference, weights=weight))
-        return effect, within + float((weight * (difference - effect) ** 2).sum()), float(weight.sum())
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """``values`` (n,), whether each is of the first side, and its study, 0..n_studies - 1."""
 
-    def tau2(self, squares: float, df: int) -> float | None:
-        """Variance of the samples themselves, given the squares of the unweighted residuals; None: any."""
-        noise = np.concatenate([self.noise_a, self.noise_b])
-        if noise.max() - noise.min() <= _ROUNDING * noise.max():
-            return None
-        if self.at(0.0)[1] <= df:
-            return 0.0
-        # there no weight is above its inverse; twice as much, because of rounding
-        most = 2 * squares / df
-        return float(brentq(lambda tau2: self.at(tau2)[1] - df, 0.0, most, xtol=1e-12 * most))
+    values: Floats
+    is_first: Floats
+    study: Ints
+    n_studies: int
+
+    @classmethod
+    def of(cls, a: Floats, study_a: Ints, b: Floats, study_b: Ints) -> _Model:
+        names, study = np.unique(np.concatenate([study_a, study_b]), return_inverse=True)
+        is_first = np.repeat([1.0, 0.0], [len(a), len(b)])
+        n_first = np.bincount(study, is_first, len(names))
+        if not (n_first.all() and (n_first < np.bincount(study)).all()):
+            raise ValueError("a study has samples on one side only")
+        return cls(np.concatenate([a, b]), is_first, study, len(names))
+
+    def fit(self, weights: Floats) -> _Fit:
+        """Weighted least squares, weights (n,)."""
+        cell, n = 2 * self.study + (self.is_first == 0), 2 * self.n_studies
+        first, second = np.bincount(cell, weights, n).reshape(-1, 2).T
+        sums_first, sums_second = np.bincount(cell, weights * self.values, n).reshape(-1, 2).T
+        w = first * second / (first + second)
+        information = float(w.sum())
+        effect = float((w * (sums_first / first - sums_second / second)).sum()) / information
+        levels = (sums_first + sums_second - effect * first) / (first + second)
+        residuals = self.values - effect * self.is_first - levels[self.study]
+        return _Fit(effect, information, residuals, float((weights * residuals**2).sum()))
+
+    def fit_with(self, noise: Floats, df: int) -> _Fit:
+        """Fit with the weights 1 / (noise + tau2), tau2 as `stratified` says.
+
+        By Newton's method on the inverse of the sum of squares, which is nearly linear in tau2: the
+        derivative of the sum is minus the one of squared weights times squared residuals.
+        """
+        tau2 = 0.0
+        for _ in range(_MOST_STEPS):
+            weights = 1 / (noise + tau2)
+            fit = self.fit(weights)
+            excess = fit.squares / df - 1
+            step = fit.squares * excess / float(((weights * fit.residuals) ** 2).sum())
+            if abs(excess) <= _CONVERGED or tau2 + step <= 0:
+                break
+            tau2 += step
+        return fit
 
 
 def paired(a: Floats, b: Floats, study: Ints) -> Estimate:
