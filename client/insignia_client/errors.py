@@ -47,10 +47,13 @@ class ServerUnavailable(ServiceError):
 
 
 def _advice(target: str, problem: str) -> str:
-    if re.search(r"handshake|certificate|verification|WRONG_VERSION|SSL", problem, re.IGNORECASE):
+    said = problem.replace(target, "").replace(target.rpartition(":")[0], "")
+    if re.search(r"CERTIFICATE_VERIFY|Hostname Verification|certificate required|handshake failed", said):
         return "what listens there was not accepted as its host: check the certificates, the CA and the name"
-    if re.search(r"SETTINGS|HTTP|frame|socket closed", problem, re.IGNORECASE):
+    if re.search(r"Expected SETTINGS|WRONG_VERSION_NUMBER|before receiving SETTINGS", said):
         return "what listens there does not speak gRPC, or wants TLS, or wants none"
+    if re.search(r"status: 50[234]", said):
+        return "what listens there is a proxy that has no server behind it"
     if target.startswith(_LOCAL):
         return f"`insignia serve ATLAS --listen {target}` starts one"
     return "see that it runs, listens to other machines, and that no firewall is between"

@@ -86,7 +86,8 @@ class SearchResult:
     def notes(self) -> tuple[str, ...]:
         """What to know before something is read into the answer that it does not say; mostly nothing."""
         found = [UNSIGNED_NOTE] if self.unsigned_atlas and self.negative_weights else []
-        if self.hits.startswith("top:") and self.cutoff == 0:
+        is_all = self.n_hits is None or self.n_hits >= self.n_cells
+        if self.hits.startswith("top:") and self.cutoff == 0 and not is_all:
             found.append(ZERO_CUTOFF_NOTE)
         return tuple(found)
 
@@ -146,6 +147,7 @@ class SearchResult:
             "elapsed_ms": round(self.elapsed_ms, 3),
             "unsigned_atlas": self.unsigned_atlas,
             "genes": self.genes.to_dict(),
+            "notes": list(self.notes),
             "cells": cells,
             "groups": groups,
         }

@@ -9,13 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from insignia_index import Atlas, HitRule, InputFile, Signature, build_atlas
+from insignia_index import (
+    Atlas,
+    HitRule,
+    InputFile,
+    ScreenRequest,
+    SearchRequest,
+    Signature,
+    SimilarRequest,
+    build_atlas,
+)
 from insignia_model.errors import (
     AtlasClosed,
     AtlasReplaced,
     CellNotFound,
     InvalidArgument,
     InvalidSignature,
+    LimitExceeded,
     NoGeneResolved,
     StudyNotFound,
     UnknownField,
@@ -155,23 +165,18 @@ def test_hundreds_of_tiny_studies(tmp_path: Path) -> None:
 
 def test_a_closed_atlas_says_so_and_stays_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     atlas = Atlas.open(build(tmp_path, [study("A")]))
-    session, begun, go_on = atlas._session, threading.Event(), threading.Event()
+    session, closing = atlas._session, threading.Thread(target=atlas.close)
 
     def slow(earlier: object) -> object:
-        begun.set()
-        assert go_on.wait(10)
+        closing.start()
+        closing.join(0.3)  # it waits
+        assert closing.is_alive()
         return session
 
     monkeypatch.setattr("insignia_index.atlas.read_revision", lambda store: -1)
     monkeypatch.setattr(atlas, "_new_session", slow)
-    refreshing = threading.Thread(target=atlas.refresh)
-    closing = threading.Thread(target=atlas.close)
-    refreshing.start()
-    assert begun.wait(10)
-    closing.start()
-    go_on.set()
-    for thread in (refreshing, closing):
-        thread.join(10)
+    assert atlas.refresh()
+    closing.join(10)
     for use in (lambda: atlas.search(["G1"]), atlas.studies, atlas.refresh):
         with pytest.raises(AtlasClosed, match="is closed; open it again"):
             use()
@@ -201,9 +206,12 @@ def test_an_atlas_whose_directory_was_replaced_says_so_and_still_answers(tmp_pat
         assert not atlas.refresh()
 
 
-def test_scores_that_are_all_the_same_have_no_spread_and_no_hits(tmp_path: Path) -> None:
-    made = study("A", 1000, ["G1", "G2", "G3"])
-    made.values[:] = 0.13809525
+@pytest.mark.parametrize(("n_cells", "value"), [(1_000, 0.13809525), (60_000, 1 / 3)])
+def test_scores_that_are_all_the_same_have_no_spread_and_no_hits(
+    tmp_path: Path, n_cells: int, value: float
+) -> None:
+    made = study("A", n_cells, ["G1", "G2", "G3"])
+    made.values[:] = value
     with Atlas.open(build(tmp_path, [made], value_dtype="float32")) as atlas:
         for z in (-2.0, 0.0, 1e-9, 2.0):
             result = atlas.search(["G1", "G2", "G3"], hits=HitRule.zscore(z))
@@ -222,3 +230,24 @@ def test_a_cut_off_among_cells_that_score_nothing_is_told(tmp_path: Path) -> Non
         assert (found.n_hits, found.cutoff) == (6, 0)
         assert "from their place in the atlas alone" in found.notes[0]
         assert found.notes[0] in repr(found)
+        assert found.to_dict()["notes"] == list(found.notes)
+        assert atlas.search(["G1"], hits="top:100").notes == ()
+
+
+def test_too_many_groups_are_refused_before_a_cell_is_scored(
+    atlas: Atlas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scored(*_: object) -> None:
+        raise AssertionError
+
+    for place in ("engine.score_all", "screening.score_all", "screening.score_signatures"):
+        monkeypatch.setattr(f"insignia_index.search.{place}", scored)
+    request = SearchRequest.of(["G1"], group_by="age")
+    with pytest.raises(LimitExceeded, match="groups: 31 is over"):
+        atlas.run(request, max_groups=30)
+    with pytest.raises(LimitExceeded, match="groups: 31 is over"):
+        atlas.run_similar(SimilarRequest.of(profile=["G1"], group_by="age"), max_groups=30)
+    with pytest.raises(LimitExceeded, match="groups: 31 is over"):
+        atlas.run_screen(ScreenRequest.of(group_by="age"), [Signature.of(["G1"])], max_groups=30)
+    with pytest.raises(AssertionError):
+        atlas.run(request, max_groups=100)

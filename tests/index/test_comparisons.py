@@ -74,6 +74,15 @@ def values_of(cells: pd.DataFrame, min_cells: int) -> pd.DataFrame:
     return found[found["n"] >= min_cells]
 
 
+def noise(frame: pd.DataFrame, measure: str) -> pd.Series:
+    """Variance of the samples' values by counting cells; every study has one more cell, like all cells."""
+    counts = frame["n"] if measure == "hit_fraction" else frame["n"] - 1
+    totals = counts * frame["hit_fraction" if measure == "hit_fraction" else "variance"]
+    sums, sizes = (column.groupby(frame["study"]).transform("sum") for column in (totals, counts))
+    quotient = (sums + totals.sum() / counts.sum()) / (sizes + 1)
+    return (quotient * (1 - quotient) if measure == "hit_fraction" else quotient) / frame["n"]
+
+
 def check(row: dict[str, Any], a: pd.DataFrame, b: pd.DataFrame) -> None:
     """A row against statsmodels and scipy on the samples of both sides."""
     assert row["reason"] is None
@@ -90,10 +99,7 @@ def check(row: dict[str, Any], a: pd.DataFrame, b: pd.DataFrame) -> None:
         a, b = (side[side.index.get_level_values(0).isin(shared)] for side in (a, b))
         frame = pd.concat([a.assign(side=1.0), b.assign(side=0.0)]).reset_index()
         frame["y"] = frame[row["measure"]]
-        n = frame["n"]
-        rate, within = (frame["hit_fraction"] * n).sum() / n.sum(), (frame["variance"] * (n - 1)).sum()
-        is_fraction = row["measure"] == "hit_fraction"
-        frame["noise"] = (rate * (1 - rate) if is_fraction else within / (n - 1).sum()) / n
+        frame["noise"] = noise(frame, row["measure"])
         t, p, low, high = weighted("y ~ C(study) + side" if len(shared) > 1 else "y ~ side", frame)
         assert row["design"] == ("stratified" if len(shared) > 1 else "unpaired")
         found = t, len(frame) - len(shared) - 1, p, low, high

@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 
 from insignia_index import Atlas, InputFile, build_atlas, read_gmt
 from insignia_index.kernels.random_sets import random_scores
-from insignia_index.null.bins import Bins, Matching, match_genes
+from insignia_index.null.bins import Bins, Matching, match_genes, mixed_together
 from insignia_index.null.group_null import FIRST, THOROUGH, GroupNull, NullTest, Refinement
 from insignia_index.null.tail import pearson3_upper_tail, sampled_upper_tail
 from insignia_model.fdr import false_discovery_rate
@@ -354,7 +354,7 @@ def test_where_studies_lack_other_genes_random_sets_of_theirs_have_uniform_p(pat
     assert np.mean(p < 0.001) < 0.004
 
 
-def test_many_groups_of_mixed_studies_share_their_bins(monkeypatch):
+def test_groups_of_the_same_proportions_of_studies_share_their_bins(monkeypatch):
     rng = np.random.default_rng(0)
     sets = rng.random((3, 2000)) < 0.8
     matching = Matching(rng.beta(0.3, 2, 2000), rng.lognormal(0, 2, 2000), sets)
@@ -364,6 +364,22 @@ def test_many_groups_of_mixed_studies_share_their_bins(monkeypatch):
     assert all((bins.of_gene[~sets[i]] == 0).all() for i, (_, bins) in enumerate(found[:2]))
     assert len(found[4][1].sizes) == 1
     monkeypatch.setattr("insignia_index.null.bins.MOST_MIXED", 2)
-    together = matching.of_groups(cells)
-    assert [groups.tolist() for groups, _ in together] == [[0, 5], [1], [2, 3, 4], [6]]
-    assert np.array_equal(together[2][1].of_gene, matching.bins(np.array([3, 9, 3])).of_gene)
+    assert mixed_together(csr_matrix(cells)) is None
+    monkeypatch.setattr("insignia_index.null.bins.MOST_MIXED", 1)
+    assert mixed_together(csr_matrix(cells)).tolist() == [3, 9, 3]
+
+
+def test_beyond_so_many_mixtures_of_studies_all_have_the_same_bins(patchy, monkeypatch):
+    atlas = patchy[0]
+    session = atlas._session
+
+    def bins_of(group_by: str) -> list[list[int]]:
+        grouping = session.groupings.get((group_by,), (), None)
+        session.nulls._kept.clear()
+        ((_, null),) = session.nulls.group_nulls(grouping, (group_by,), ())
+        return [part.groups.tolist() for part in null._parts]
+
+    assert len(bins_of("cell_type")) > 2
+    monkeypatch.setattr("insignia_index.null.bins.MOST_MIXED", 1)
+    assert len(bins_of("study")) == 6
+    assert len(bins_of("cell_type")) < 3

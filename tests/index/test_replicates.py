@@ -238,3 +238,21 @@ def test_sides_of_few_and_of_many_cells_a_sample_give_p_that_are_not_too_small(
         assert np.mean(np.array(p) < 0.001) < 0.01, measure
         if n_samples == (3, 20):
             assert np.mean(np.array(plain[measure]) < 0.05) > 0.15, measure
+
+
+@pytest.mark.parametrize("large", [(4, 4, 20_000, 0.001), (20, 20, 20_000, 0.0005), (10, 10, 2_000, 0.02)])
+def test_a_study_of_many_cells_does_not_say_how_those_of_another_vary(
+    large: tuple[int, int, int, float],
+) -> None:
+    """One rate for both studies would give p below 0.05 in a fifth of these."""
+    n_a, n_b, n_cells, rate = large
+    rng, p = np.random.default_rng(3), []
+    study = np.repeat([0, 1], [n_a + n_b, 23])
+    is_first = np.r_[np.arange(n_a + n_b) < n_a, np.arange(23) < 3]
+    cells = np.r_[np.full(n_a + n_b, n_cells), np.where(np.arange(23) < 3, 12, 300)]
+    for _ in range(400):
+        hits = rng.binomial(cells, np.where(study == 0, rate, 0.5))
+        of_sides = (np.stack([is_first * v, ~is_first * v]) for v in (cells, hits, hits, hits))
+        p.append(compare(Sides(study, *of_sides, ("a", "b")), 10, 3)[0].estimate.p)
+    assert np.mean(np.array(p) < 0.05) < 0.08
+    assert np.mean(np.array(p) < 0.001) < 0.01

@@ -36,8 +36,8 @@ def check(estimate, wanted) -> None:
 
 
 def even(a: np.ndarray, study_a: np.ndarray, b: np.ndarray, study_b: np.ndarray) -> Estimate:
-    """All values are as exact as the others."""
-    return stratified(a, study_a, b, study_b, np.full(len(a), 0.1), np.full(len(b), 0.1))
+    """No value has noise."""
+    return stratified(a, study_a, b, study_b, np.zeros(len(a)), np.zeros(len(b)))
 
 
 @settings(max_examples=40)
@@ -69,12 +69,15 @@ def test_stratified_is_the_linear_model_with_a_fixed_effect_of_the_study(
 @given(
     numbers=st.lists(st.tuples(st.integers(2, 6), st.integers(2, 6)), min_size=1, max_size=4),
     true_sd=st.sampled_from([0.0, 0.5, 3.0]),
+    levels=st.sampled_from([[0.01, 0.1, 1.0], [0.5]]),
     seed=st.integers(0, 2**32),
 )
-def test_values_of_few_cells_weigh_less(numbers: list[tuple[int, int]], true_sd: float, seed: int) -> None:
+def test_values_of_few_cells_weigh_less(
+    numbers: list[tuple[int, int]], true_sd: float, levels: list[float], seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     study = [np.repeat(np.arange(len(numbers)), n) for n in zip(*numbers, strict=True)]
-    noise = [rng.choice([0.01, 0.1, 1.0], len(s)) for s in study]
+    noise = [rng.choice(levels, len(s)) for s in study]
     a, b = (rng.normal(0, np.sqrt(n + true_sd**2)) for n in noise)
     found = stratified(a, study[0], b, study[1], *noise)
     frame = pd.DataFrame({"y": np.r_[a, b], "study": np.concatenate(study), "noise": np.concatenate(noise)})
@@ -214,3 +217,12 @@ def test_scatter_of_rounding_alone_is_none(effects: list[float]) -> None:
     equal = random_effects(np.full(len(effects), effects[0]), variances)
     assert (found.p, found.low, found.high) == pytest.approx((equal.p, equal.low, equal.high), rel=1e-9)
     assert found.p > 0.05
+
+
+def test_a_spread_below_the_noise_is_luck_whether_the_noise_is_the_same_or_not() -> None:
+    a, b, study = np.array([0.050, 0.051, 0.049]), np.array([0.060, 0.061, 0.059]), np.zeros(3, int)
+    noise = np.full(3, 0.055 * 0.945 / 200)
+    even = stratified(a, study, b, study, noise, noise)
+    other = stratified(a, study, b, study, noise, noise * np.array([1, 1, 200 / 201]))
+    assert 0.4 < even.p < 0.6
+    assert even.p == pytest.approx(other.p, rel=0.01)

@@ -15,17 +15,13 @@ def weighted(formula: str, frame: pd.DataFrame) -> tuple[float, float, float, fl
 
     def fit(tau2: float, scale: Any = None) -> Any:
         model = smf.wls(formula, frame, weights=1 / (frame["noise"] + tau2))
-        return (
-            model.fit()
-            if scale is None
-            else model.fit(cov_type="fixed scale", cov_kwds={"scale": scale}, use_t=True)
-        )
+        if scale is None:
+            return model.fit()
+        return model.fit(cov_type="fixed scale", cov_kwds={"scale": scale}, use_t=True)
 
-    if frame["noise"].nunique() == 1:
-        found = fit(0.0)
-    elif fit(0.0).scale <= 1:
+    if fit(0.0).scale <= 1:
         found = fit(0.0, 1.0)
     else:
-        top = 10 * frame["y"].var()
+        top = 10 * frame["y"].var() + 1
         found = fit(brentq(lambda tau2: fit(tau2).scale - 1, 0.0, top, xtol=1e-15, rtol=1e-14))
     return found.tvalues["side"], found.pvalues["side"], *found.conf_int().loc["side"]

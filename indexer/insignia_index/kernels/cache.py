@@ -32,9 +32,8 @@ def find_place() -> None:
         _forget_others(_place())
     except (RuntimeError, OSError):
         # the variable too: numba reads it again when another of its variables has changed
-        own = _own_folder()
-        os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = str(own)
-        _forget_others(own)
+        os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = str(_own_folder())
+        _forget_others(_place())
 
 
 def _place() -> Path:
@@ -51,9 +50,11 @@ def _forget_others(place: Path) -> None:
     record = place / _RECORD
     if record.exists() and record.read_text() == digest.hexdigest():
         return
-    for index in place.rglob("*.nbi"):
+    for index in place.glob("*.nbi"):
         index.unlink(missing_ok=True)
-    record.write_text(digest.hexdigest())
+    written = record.with_suffix(f".{os.getpid()}")
+    written.write_text(digest.hexdigest())
+    written.replace(record)  # at once: another process may read it
 
 
 def tell_of_compiling() -> None:

@@ -9,8 +9,9 @@ from insignia_index.kernels.memory import order_key
 from insignia_index.kernels.order import order_keys, sort_places
 from insignia_index.kernels.score import MAXIMUM, SUM, SUM_OF_SQUARES
 
-#: Squares around a mean that are less than this share of the squares themselves are rounding.
-ROUNDING = 1e-14
+#: Squares around a mean that are less than this share of the squares themselves, for each cell, are rounding
+#: (of 16 chains that are summed up), or in any case less than the other.
+ROUNDING, LEAST_ROUNDING = 2.0**-52 / 16, 1e-14
 
 #: Columns of units and groups that are counts (int64), and that are not (float64).
 CELLS, HITS, SAMPLES, LEAST_MEASURED = range(4)
@@ -65,7 +66,9 @@ def _describe(counts, sums, found):
         if n > 1:
             squares = sums[SUM_OF_SQUARES, i]
             spread = squares - n * mean * mean
-            found[SD, i] = np.sqrt(spread / (n - 1)) if spread > ROUNDING * squares else 0.0
+            found[SD, i] = (
+                np.sqrt(spread / (n - 1)) if spread > max(n * ROUNDING, LEAST_ROUNDING) * squares else 0.0
+            )
 
 
 @njit

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from insignia_index.cancel import CancelToken
-from insignia_index.null.bins import Matching
+from insignia_index.null.bins import Matching, mixed_together
 from insignia_index.null.group_null import THOROUGH, GroupNull
 from insignia_index.null.pseudobulk import Pseudobulk
 from insignia_index.null.small_groups import untested
@@ -85,10 +85,10 @@ class Nulls:
         passing = groups >= 0
         sets, set_of_study = self._snapshot.measured_sets
         set_of_unit = np.repeat(set_of_study, np.diff(pseudobulk.unit_starts))
-        of_group_and_set = groups[passing] * len(sets) + set_of_unit[passing]
-        counts = np.bincount(of_group_and_set, pseudobulk.n_cells[passing], grouping.n_groups * len(sets))
-        set_cells = counts.astype(np.int64).reshape(grouping.n_groups, len(sets))
-        n_cells = set_cells.sum(axis=1)
+        cells = pseudobulk.n_cells[passing], (groups[passing], set_of_unit[passing])
+        counts = csr_matrix(cells, shape=(grouping.n_groups, len(sets)))
+        together = mixed_together(counts)
+        n_cells = np.asarray(counts.sum(axis=1)).ravel()
         step = max(1, _MEANS_BYTES // (8 * max(1, pseudobulk.n_genes)))
         for first in range(0, grouping.n_groups, step):
             stop = min(first + step, grouping.n_groups)
@@ -96,7 +96,10 @@ class Nulls:
             unit_group = np.where(inside, groups - first, -1)
             means = pseudobulk.group_sums(unit_group, stop - first, cancel.check)
             means /= np.maximum(n_cells[first:stop], 1)[:, None]
-            yield first, GroupNull(means, self.matching.of_groups(set_cells[first:stop]))
+            set_cells = counts[first:stop].toarray()
+            if together is not None:
+                set_cells[np.count_nonzero(set_cells, axis=1) > 1] = together
+            yield first, GroupNull(means, self.matching.of_groups(set_cells, cancel.check))
 
     def columns(
         self,

@@ -17,8 +17,10 @@ studies, are compared with one another.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +33,8 @@ Ints = npt.NDArray[np.int64]
 
 #: Genes of a bin, about.
 BIN_GENES = 100
-#: Groups of studies with different genes that have bins of their own: each takes 10 ms, and half a megabyte.
+#: Proportions of studies with different genes that have bins of their own: each takes some 10 ms, and half a
+#: megabyte.
 MOST_MIXED = 100
 _MOST_KEPT = 500
 
@@ -87,7 +90,7 @@ class Matching:
 
     def __init__(self, detection: Floats, mean: Floats, sets: npt.NDArray[np.bool_]) -> None:
         self._detection, self._mean, self._sets = detection, mean, sets
-        self._bins: dict[bytes, Bins] = {}
+        self._bins: dict[tuple[bytes, bytes], Bins] = {}
 
     @classmethod
     def of(cls, snapshot: Snapshot, pseudobulk: Pseudobulk) -> Matching:
@@ -100,28 +103,43 @@ class Matching:
 
     def bins(self, set_cells: Ints) -> Bins:
         """Bins for a group with so many cells of studies of every set, int64 (n_sets,)."""
-        parts = set_cells // max(1, np.gcd.reduce(set_cells))
-        key = parts.tobytes()
-        if key not in self._bins:
+        present = np.flatnonzero(set_cells)
+        parts = set_cells[present] // max(1, np.gcd.reduce(set_cells))
+        key = present.tobytes(), parts.tobytes()
+        bins = self._bins.get(key)
+        if bins is None:
+            share = parts @ self._sets[present] / max(1, parts.sum())
+            bins = match_genes(share * self._detection, share * self._mean)
             if len(self._bins) >= _MOST_KEPT:
                 self._bins.clear()
-            share = parts @ self._sets / max(1, parts.sum())
-            bins = match_genes(share * self._detection, share * self._mean)
             self._bins[key] = bins
-            return bins
-        return self._bins[key]
+        return bins
 
-    def of_groups(self, set_cells: Ints) -> list[tuple[Ints, Bins]]:
+    def of_groups(self, set_cells: Ints, check: Callable[[], None] = lambda: None) -> list[tuple[Ints, Bins]]:
         """Groups, by their index in ``set_cells`` int64 (n_groups, n_sets), and the bins of each of them.
 
-        Of more than `MOST_MIXED` groups whose studies measured different genes, all have the bins of their
-        cells together.
+        ``check`` is called between groups and may raise.
         """
-        mixed = np.count_nonzero(set_cells, axis=1) > 1
-        if np.count_nonzero(mixed) > MOST_MIXED:
-            set_cells = np.where(mixed[:, None], set_cells[mixed].sum(axis=0), set_cells)
         found: dict[int, tuple[list[int], Bins]] = {}
         for group, cells in enumerate(set_cells):
+            check()
             bins = self.bins(cells)
             found.setdefault(id(bins), ([], bins))[0].append(group)
         return [(np.array(groups, np.int64), bins) for groups, bins in found.values()]
+
+
+def mixed_together(counts: Any) -> Ints | None:
+    """Cells by set, int64 (n_sets,), of all groups whose studies measured different genes, if they are many.
+
+    ``counts``: scipy CSR (n_groups, n_sets), cells of every group by the set that their study measured. None
+    where there are no more than `MOST_MIXED` proportions of sets, which then have bins of their own.
+    """
+    mixed = np.flatnonzero(np.diff(counts.indptr) > 1)
+    proportions = set()
+    for group in mixed.tolist():
+        row = slice(counts.indptr[group], counts.indptr[group + 1])
+        parts = counts.data[row] // np.gcd.reduce(counts.data[row])
+        proportions.add((counts.indices[row].tobytes(), parts.tobytes()))
+        if len(proportions) > MOST_MIXED:
+            return np.asarray(counts[mixed].sum(axis=0), np.int64).ravel()
+    return None

@@ -58,6 +58,11 @@ class Refinement:
     below: float = 0.15
     most_terms: float = 2e9
 
+    def draws(self, n_genes: int, n_groups: int) -> int:
+        """How many for a signature whose p is to be refined in so many groups; 0: none."""
+        n = min(self.n_draws, int(self.most_terms // max(1, n_genes * n_groups)))
+        return n if n >= FIRST and n_groups else 0
+
 
 FIRST = 1_000
 #: Draws among the `FIRST` that reach a score whose p needs no more of them.
@@ -169,39 +174,28 @@ class GroupNull:
         if refinement is not None:
             for i in range(len(total)):
                 row = slice(weights.indptr[i], weights.indptr[i + 1])
-                for part in self._parts:
+                genes, values = weights.indices[row], weights.data[row]
+                n_draws = refinement.draws(len(genes), int(np.count_nonzero(p[i] < refinement.below)))
+                for part in self._parts if n_draws else ():
                     check()
-                    genes, values = weights.indices[row], weights.data[row]
-                    self._refine(part, genes, values, total[i], sd[i], p[i], refinement)
+                    small = part.groups[p[i, part.groups] < refinement.below]
+                    if len(small):
+                        draws = _Draws(self.by_gene, part.bins, genes, values)
+                        _refine(draws, small, total[i], sd[i], p[i], n_draws)
         by = np.broadcast_to(np.asarray(divisors, np.float64), (len(total),))[:, None]
         return NullTest(total / by, expected / by, sd / by, skew, z, p)
 
-    def _refine(
-        self,
-        of: _Part,
-        genes: Ints,
-        weights: Floats,
-        total: Floats,
-        sd: Floats,
-        p: Floats,
-        how: Refinement,
-    ) -> None:
-        """Write refined p (n_groups,) over those of a part's groups that are small."""
-        small = of.groups[p[of.groups] < how.below]
-        if not len(small):
-            return
-        n_draws = min(how.n_draws, int(how.most_terms // (len(genes) * len(small))))
-        if n_draws < FIRST:
-            return
-        draws = _Draws(self.by_gene, of.bins, genes, weights)
-        for part in np.array_split(small, -(-len(small) // _COLUMNS_AT_ONCE)):
-            found = draws.scores(part, FIRST)
-            tolerance = 1e-12 * (np.abs(total[part]) + sd[part])
-            p[part], reach = sampled_upper_tail(found, total[part], tolerance)
-            few = reach < _PLENTY
-            if n_draws > FIRST and few.any():
-                again, found = part[few], draws.scores(part[few], n_draws)
-                p[again], _ = sampled_upper_tail(found, total[again], tolerance[few])
+
+def _refine(draws: _Draws, small: Ints, total: Floats, sd: Floats, p: Floats, n_draws: int) -> None:
+    """Write refined p (n_groups,) over those of the groups ``small``."""
+    for part in np.array_split(small, -(-len(small) // _COLUMNS_AT_ONCE)):
+        found = draws.scores(part, FIRST)
+        tolerance = 1e-12 * (np.abs(total[part]) + sd[part])
+        p[part], reach = sampled_upper_tail(found, total[part], tolerance)
+        few = reach < _PLENTY
+        if n_draws > FIRST and few.any():
+            again, found = part[few], draws.scores(part[few], n_draws)
+            p[again], _ = sampled_upper_tail(found, total[again], tolerance[few])
 
 
 class _Draws:

@@ -28,7 +28,8 @@ Ints = npt.NDArray[np.int64]
 #: Of every sample, (n_samples,): cells, hits, sum of scores, sum of their squares.
 Totals: TypeAlias = tuple[npt.NDArray[Any], ...]
 
-#: Groups that are compared with their rest; each takes a fifth of a millisecond, or 20 with forty studies to summarise.
+#: Groups that are compared with their rest; each takes a fifth of a millisecond, or 20 where forty studies
+#: are summarised.
 MOST_GROUPS = 10_000
 
 

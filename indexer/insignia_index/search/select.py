@@ -17,7 +17,7 @@ import numpy.typing as npt
 from insignia_index.kernels.collect import choose, collect, sampled_bound, select_cells
 from insignia_index.kernels.compare import LANES
 from insignia_index.kernels.score import MAXIMUM, SUM, SUM_OF_SQUARES
-from insignia_index.kernels.summarise import ROUNDING
+from insignia_index.kernels.summarise import LEAST_ROUNDING, ROUNDING
 from insignia_index.search.scoring import Work
 from insignia_index.search.tasks import TASK_CELLS
 from insignia_model.hits import HitRule
@@ -99,7 +99,8 @@ def known_cutoff(rule: HitRule, statistics: npt.NDArray[np.float64], n_cells: in
     if rule.kind == "zscore":
         mean = statistics[:, SUM].sum() / n_cells
         squares = statistics[:, SUM_OF_SQUARES].sum() / n_cells
-        if not squares - mean * mean > ROUNDING * squares:  # all score the same: none is above
+        if squares - mean * mean <= max(n_cells * ROUNDING, LEAST_ROUNDING) * squares:
+            # all score the same: none is above
             return float(statistics[:, MAXIMUM].max())
         return float(mean + rule.value * math.sqrt(squares - mean * mean))
     return None

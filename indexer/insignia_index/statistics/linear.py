@@ -4,7 +4,7 @@ A sample is one draw of biology, however many of its cells were seen, and the va
 usually exceeds that of counting cells (Squair et al. 2021, doi:10.1038/s41467-021-25960-2). Where it does
 not, because some samples have few cells, their values vary more than the others', and a test that takes all
 for equally variable is wrong where the sides differ in numbers of samples and of cells: of 3 samples of 12
-cells against 20 of 1,000, without any difference, 32 % of p were below 0.05. So different samples are
+cells against 20 of 300, without any difference, a third of p were below 0.05. So different samples are
 weighted by what is known of their variance. Pairs are not: what varies more does so on no side.
 
 The variance of the samples themselves is pooled over both sides: with a side of three samples that happen to
@@ -82,8 +82,9 @@ def stratified(
     themselves: the one at which the weighted squares of the residuals are what is expected, their degrees of
     freedom (Paule and Mandel 1982, J Res Natl Bur Stand 87:377; with covariates DerSimonian and Kacker 2007,
     doi:10.1016/j.cct.2006.04.004). Residuals that are smaller than the noise are luck: the error is not
-    taken for smaller than the noise makes it (as Roever et al. 2015, doi:10.1186/s12874-015-0091-1). Where
-    the noise is the same everywhere this is ordinary least squares, and with one study Student's t test.
+    taken for smaller than the noise makes it (as Roever et al. 2015, doi:10.1186/s12874-015-0091-1). But for
+    that, where the noise is the same everywhere this is ordinary least squares, and with one study Student's
+    t test.
 
     The normal equations have a closed form: with V the sum of a study's weights on a side, the differences d
     of the studies' means are averaged with the weights w = V_a V_b / (V_a + V_b); df = samples - studies - 1
@@ -98,7 +99,8 @@ def stratified(
     sd = math.sqrt(plain.squares / df)
     noise = np.concatenate([noise_a, noise_b])
     if noise.max() - noise.min() <= _ROUNDING * noise.max():
-        return Estimate(plain.effect, sd / math.sqrt(plain.information), df, sd, df)
+        error = math.sqrt(max(plain.squares / df, noise.max()) / plain.information)
+        return Estimate(plain.effect, error, df, sd, df)
     fit = model.fit_with(noise, df)
     return Estimate(fit.effect, math.sqrt(max(1.0, fit.squares / df) / fit.information), df, sd, df)
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,14 +58,26 @@ class Sides:
         np.divide(totals, self.n_cells, out=values, where=self.n_cells > 0)
         return values
 
-    def cell_variance(self, measure: str, used: npt.NDArray[np.bool_]) -> float:
-        """Variance of single cells within a sample and side, over those ``used``, bool (2, n_samples)."""
-        n_cells = self.n_cells[used]
+    def cell_variance(self, measure: str, used: npt.NDArray[np.bool_]) -> Floats:
+        """Variance of single cells about their rate, or about their sample's mean, in each sample's study.
+
+        (n_samples,), over the samples and sides ``used``, bool (2, n_samples). Every study is given one more
+        cell, which is as all cells are: where there is none but itself to tell, the variance is not 0.
+        """
+        n_cells, study = self.n_cells[used], np.broadcast_to(self.study, used.shape)[used]
+
+        def of_study(totals: npt.NDArray[Any], counts: Ints) -> Floats:
+            """Quotient over the used samples of each sample's study."""
+            n, overall = int(self.study.max()) + 1, totals.sum() / max(1, counts.sum())
+            sums, sizes = np.bincount(study, totals, n), np.bincount(study, counts, n)
+            quotients: Floats = (sums + overall) / (sizes + 1)
+            return quotients[self.study]
+
         if measure == "hit_fraction":
-            rate = self.n_hits[used].sum() / n_cells.sum()
-            return float(rate * (1 - rate))
-        within = self.square_sums[used] - self.score_sums[used] ** 2 / n_cells
-        return float(within.clip(min=0).sum() / max(1, (n_cells - 1).sum()))
+            rate = of_study(self.n_hits[used], n_cells)
+            return rate * (1 - rate)
+        within = (self.square_sums[used] - self.score_sums[used] ** 2 / n_cells).clip(min=0)
+        return of_study(within, n_cells - 1)
 
 
 @dataclass(frozen=True, slots=True)
