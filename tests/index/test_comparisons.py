@@ -75,12 +75,12 @@ def values_of(cells: pd.DataFrame, min_cells: int) -> pd.DataFrame:
 
 
 def noise(frame: pd.DataFrame, measure: str) -> pd.Series:
-    """Variance of the samples' values by counting cells; every study has one more cell, like all cells."""
+    """Variance of the samples' values by counting cells: of a cell in the mean sample's study, over n."""
     counts = frame["n"] if measure == "hit_fraction" else frame["n"] - 1
     totals = counts * frame["hit_fraction" if measure == "hit_fraction" else "variance"]
     sums, sizes = (column.groupby(frame["study"]).transform("sum") for column in (totals, counts))
-    quotient = (sums + totals.sum() / counts.sum()) / (sizes + 1)
-    return (quotient * (1 - quotient) if measure == "hit_fraction" else quotient) / frame["n"]
+    quotient = sums / sizes
+    return (quotient * (1 - quotient) if measure == "hit_fraction" else quotient).mean() / frame["n"]
 
 
 def check(row: dict[str, Any], a: pd.DataFrame, b: pd.DataFrame) -> None:
@@ -100,10 +100,10 @@ def check(row: dict[str, Any], a: pd.DataFrame, b: pd.DataFrame) -> None:
         frame = pd.concat([a.assign(side=1.0), b.assign(side=0.0)]).reset_index()
         frame["y"] = frame[row["measure"]]
         frame["noise"] = noise(frame, row["measure"])
-        t, p, low, high = weighted("y ~ C(study) + side" if len(shared) > 1 else "y ~ side", frame)
+        fit = weighted("y ~ C(study) + side" if len(shared) > 1 else "y ~ side", frame)
         assert row["design"] == ("stratified" if len(shared) > 1 else "unpaired")
-        found = t, len(frame) - len(shared) - 1, p, low, high
-        effect = (low + high) / 2
+        found = fit.tvalues["side"], fit.df_resid, fit.pvalues["side"], *fit.conf_int().loc["side"]
+        effect = fit.params["side"]
     assert (row["n_samples"], row["n_reference"]) == (len(a), len(b))
     assert row["n_studies"] == a.index.get_level_values(0).nunique()
     assert row["mean_value"] == pytest.approx(a[row["measure"]].mean())

@@ -10,8 +10,12 @@ weighted by what is known of their variance. Pairs are not: what varies more doe
 The variance of the samples themselves is pooled over both sides: with a side of three samples that happen to
 agree, one of its own would be close to nothing. One for all studies, too: with one of each study's own,
 shuffled labels of four studies of ten samples gave a share of p < 0.001 of up to 0.0105, against 0.0025 (six
-signatures, hit fraction and mean, 2,000 shuffles each). Sides that differ in numbers of samples and in their
-true variance are the known limit of pooling.
+signatures, hit fraction and mean, 2,000 shuffles each). The known limit of pooling: sides that differ in
+numbers of samples and in their true variance, and studies of which one has another variance and other
+numbers of samples on its sides (rates of 0.3 and 0.01, 10 against 10 samples and 3 against 20: 17 % of p were
+below 0.05). A variance in proportion to p (1 - p) in each study, as that of the beta-binomial distribution,
+would be right where studies differ by their rates alone; where they differ more it is not: with shuffled
+labels of forty samples a tenth of p were below 0.05, half for some signatures.
 """
 
 from __future__ import annotations
@@ -81,10 +85,10 @@ def stratified(
     due to its number of cells. A value weighs 1 / (noise + tau2), tau2 being the variance of the samples
     themselves: the one at which the weighted squares of the residuals are what is expected, their degrees of
     freedom (Paule and Mandel 1982, J Res Natl Bur Stand 87:377; with covariates DerSimonian and Kacker 2007,
-    doi:10.1016/j.cct.2006.04.004). Residuals that are smaller than the noise are luck: the error is not
-    taken for smaller than the noise makes it (as Roever et al. 2015, doi:10.1186/s12874-015-0091-1). But for
-    that, where the noise is the same everywhere this is ordinary least squares, and with one study Student's
-    t test.
+    doi:10.1016/j.cct.2006.04.004). The scale of the error comes from the residuals, also where they are
+    smaller than the noise: cells of a sample that has as many of each type as the others vary less in
+    numbers than by chance. Where the noise is the same everywhere this is ordinary least squares, and with
+    one study Student's t test.
 
     The normal equations have a closed form: with V the sum of a study's weights on a side, the differences d
     of the studies' means are averaged with the weights w = V_a V_b / (V_a + V_b); df = samples - studies - 1
@@ -99,10 +103,9 @@ def stratified(
     sd = math.sqrt(plain.squares / df)
     noise = np.concatenate([noise_a, noise_b])
     if noise.max() - noise.min() <= _ROUNDING * noise.max():
-        error = math.sqrt(max(plain.squares / df, noise.max()) / plain.information)
-        return Estimate(plain.effect, error, df, sd, df)
+        return Estimate(plain.effect, sd / math.sqrt(plain.information), df, sd, df)
     fit = model.fit_with(noise, df)
-    return Estimate(fit.effect, math.sqrt(max(1.0, fit.squares / df) / fit.information), df, sd, df)
+    return Estimate(fit.effect, math.sqrt(fit.squares / df / fit.information), df, sd, df)
 
 
 @dataclass(frozen=True, slots=True)

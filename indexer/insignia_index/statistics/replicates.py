@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,26 +57,20 @@ class Sides:
         np.divide(totals, self.n_cells, out=values, where=self.n_cells > 0)
         return values
 
-    def cell_variance(self, measure: str, used: npt.NDArray[np.bool_]) -> Floats:
-        """Variance of single cells about their rate, or about their sample's mean, in each sample's study.
+    def cell_variance(self, measure: str, used: npt.NDArray[np.bool_]) -> float:
+        """Variance of single cells about their study's rate, or their sample's mean: of the mean sample.
 
-        (n_samples,), over the samples and sides ``used``, bool (2, n_samples). Every study is given one more
-        cell, which is as all cells are: where there is none but itself to tell, the variance is not 0.
+        Over the samples and sides ``used``, bool (2, n_samples). The mean is one of samples: over cells, a
+        study of many would say how much those of another vary.
         """
         n_cells, study = self.n_cells[used], np.broadcast_to(self.study, used.shape)[used]
-
-        def of_study(totals: npt.NDArray[Any], counts: Ints) -> Floats:
-            """Quotient over the used samples of each sample's study."""
-            n, overall = int(self.study.max()) + 1, totals.sum() / max(1, counts.sum())
-            sums, sizes = np.bincount(study, totals, n), np.bincount(study, counts, n)
-            quotients: Floats = (sums + overall) / (sizes + 1)
-            return quotients[self.study]
-
         if measure == "hit_fraction":
-            rate = of_study(self.n_hits[used], n_cells)
-            return rate * (1 - rate)
-        within = (self.square_sums[used] - self.score_sums[used] ** 2 / n_cells).clip(min=0)
-        return of_study(within, n_cells - 1)
+            rate = np.bincount(study, self.n_hits[used]) / np.maximum(np.bincount(study, n_cells), 1)
+            variance = rate * (1 - rate)
+        else:
+            within = (self.square_sums[used] - self.score_sums[used] ** 2 / n_cells).clip(min=0)
+            variance = np.bincount(study, within) / np.maximum(np.bincount(study, n_cells - 1), 1)
+        return float(variance[study].mean())
 
 
 @dataclass(frozen=True, slots=True)
