@@ -108,6 +108,7 @@ def test_the_json_object_has_its_keys_in_their_order(run: Run) -> None:
         "elapsed_ms",
         "unsigned_atlas",
         "genes",
+        "notes",
         "cells",
         "groups",
     ]
@@ -204,7 +205,7 @@ def test_the_question_reaches_the_server(run: Run, server: Any) -> None:
         "sex",
     )
     assert (code, err) == (0, "")
-    (request,) = server.service.requests
+    request = server.service.requests[0]  # another asks for the values of cell_type
     assert (request.k, request.min_cells, request.min_coverage, request.hits.zscore) == (7, 3, 0.5, 2.5)
     assert dict(zip(request.signature.genes, request.signature.weights, strict=True)) == {"CD14": 2, "LYZ": 1}
     assert [v.text for v in request.where[0].values] == ["T cell, CD4", "B cell"]
