@@ -37,7 +37,7 @@ def _reported(error: grpc.RpcError) -> InsigniaError | None:
 
     trailers: Any = error.trailing_metadata() or ()
     # pair by pair: before grpcio 1.80 dict() cannot read those of asyncio
-    details = {key: value for key, value in trailers}.get(DETAILS)  # noqa: C416
+    details = next((value for key, value in trailers if key == DETAILS), None)
     if not isinstance(details, bytes):
         return None
     try:

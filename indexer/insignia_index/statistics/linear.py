@@ -5,7 +5,8 @@ usually exceeds that of counting cells (Squair et al. 2021, doi:10.1038/s41467-0
 not, because some samples have few cells, their values vary more than the others', and a test that takes all
 for equally variable is wrong where the sides differ in numbers of samples and of cells: of 3 samples of 12
 cells against 20 of 300, without any difference, a third of p were below 0.05. So different samples are
-weighted by what is known of their variance. Pairs are not: what varies more does so on no side.
+weighted by what is known of their variance. Pairs are not weighted: a pair of few cells varies more, and as
+much in one direction as in the other.
 
 The variance of the samples themselves is pooled over both sides: with a side of three samples that happen to
 agree, one of its own would be close to nothing. One for all studies, too: with one of each study's own,
@@ -92,8 +93,7 @@ def stratified(
 
     The normal equations have a closed form: with V the sum of a study's weights on a side, the differences d
     of the studies' means are averaged with the weights w = V_a V_b / (V_a + V_b); df = samples - studies - 1
-    (Searle 1971, Linear Models). The residual sum of squares is that within (study, side) plus that of
-    w (d - effect)^2.
+    (Searle 1971, Linear Models).
     """
     model = _Model.of(a, study_a, b, study_b)
     plain = model.fit(np.ones(len(model.values)))
